@@ -1,0 +1,23 @@
+/*
+ * clock.h - the two clocks: one for waiting, one for names
+ *
+ * Deadlines, back-off and ages use clock_ms(), which no clock step moves; the
+ * wall clock only labels things (DESIGN 3.6). Functions that decide take the
+ * time as an argument, so that tests need not sleep.
+ */
+#ifndef CLOCK_H
+#define CLOCK_H
+
+#include <stdint.h>
+
+/* Milliseconds of CLOCK_BOOTTIME: goes on in suspend, starts at 0 with boot. */
+int64_t clock_ms(void);
+/* Milliseconds since 1970 by the wall clock, which may be wrong. */
+int64_t clock_wall_ms(void);
+/* Unix seconds as "20260102T030405Z" (17 octets with NUL) and RFC 3339. */
+void clock_basic(int64_t unix_s, char out[17]);
+void clock_rfc3339(int64_t unix_s, char out[21]);
+/* "20260102T030405Z" to Unix seconds; -EINVAL if it is not that. */
+int clock_parse_basic(const char *s, int64_t *unix_s_out);
+
+#endif

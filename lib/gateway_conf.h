@@ -1,0 +1,58 @@
+/*
+ * gateway_conf.h - gateway.conf, which proxy, agent and ctl read
+ */
+#ifndef GATEWAY_CONF_H
+#define GATEWAY_CONF_H
+
+#include "conf.h"
+
+enum { WHEN_FULL_REFUSE, WHEN_FULL_DROP_OLDEST };
+enum { SAME_NAME_KEEP_BOTH, SAME_NAME_REPLACE_WAITING, SAME_NAME_REJECT };
+enum { SYNC_PORTABLE, SYNC_SINGLE };
+enum { IMAGES_OFF, IMAGES_LOSSLESS, IMAGES_LOSSY, IMAGES_UNSET };
+
+struct camera_conf {
+	char *name;    /* first: conf_titled */
+	char *address; /* addresses or networks */
+	char *storage;
+	int64_t priority, max_upload, expect_every_ms;
+	int images;
+	char *user, *password_file;
+};
+
+struct gateway_conf {
+	/* [gateway] */
+	char *name, *state_dir, *run_dir;
+	/* [listen] */
+	char *address;
+	bool known_only, close_delimited;
+	/* [spool] */
+	int64_t max_size, index_size, repeat_window_ms, max_age_ms;
+	struct conf_share free_floor;
+	int sync_order, when_full, on_same_name;
+	/* [limits] */
+	int64_t max_upload, max_connections, head_timeout_ms, min_rate;
+	struct conf_share share;
+	/* [signer] */
+	char *signer_url, *token_file, *ca_file;
+	/* [upload] */
+	char *storage, *key_template, *upload_proxy;
+	int64_t parallel, rate_limit;
+	bool allow_http, allow_private;
+	/* [images] */
+	int images_mode;
+	/* [camera NAME] */
+	struct camera_conf *cameras;
+	size_t cameras_n;
+};
+
+extern const struct conf_table gateway_conf_table;
+
+/* The camera whose address list holds the address, or NULL. */
+const struct camera_conf *gateway_conf_camera(
+    const struct gateway_conf *c, const char *address);
+/* state_dir/spool, run_dir/proxy.sock, run_dir/agent.sock, run_dir/proxy.bell,
+ * run_dir/agent.bell; malloc'd. */
+char *gateway_conf_path(const struct gateway_conf *c, const char *what);
+
+#endif

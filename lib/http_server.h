@@ -1,0 +1,164 @@
+/*
+ * http_server.h - HTTP/1.1 server on one libevent loop
+ *
+ * One connection is read with recv() into a 64 KiB buffer that all connections
+ * of the loop share (TLS: a bufferevent with a high-water mark), so an idle or
+ * slow connection costs little memory. Bodies are streamed to the handler's
+ * sink; nothing is gathered unless http_request_collect() asks for it.
+ *
+ * A request belongs to the server from its head until its `done` callback.
+ * Handlers may answer at once or later, from the loop's thread only.
+ */
+#ifndef HTTP_SERVER_H
+#define HTTP_SERVER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cjson/cJSON.h>
+
+struct event_base;
+struct evbuffer;
+struct ssl_ctx_st;
+struct http_head;
+struct http_server;
+struct http_request;
+
+struct http_settings {
+	size_t head_max;          /* octets of a request head */
+	int64_t head_timeout_ms;  /* from its first octet to its last */
+	int64_t idle_timeout_ms;  /* between requests */
+	uint64_t min_rate;        /* octets per second of body, both ways, after
+				     a grace of head_timeout_ms */
+	unsigned max_connections; /* over it the idlest connection goes */
+	unsigned max_per_address; /* 0: no limit; unix sockets are exempt */
+	uint64_t drain_max;       /* octets read and dropped after a refusal */
+	int64_t drain_ms;         /* and for how long */
+	bool close_delimited; /* HTTP/1.0 bodies without a length end at EOF */
+};
+
+/* Sensible values for all of them (DESIGN 12: limits). */
+void http_settings_default(struct http_settings *s);
+
+typedef void (*http_handler)(struct http_request *rq, void *arg);
+
+/*
+ * A row of the routing table. `path` is matched against the decoded path:
+ * literal segments, ":name" for one segment, a last "*" for the rest.
+ * `method` may list several: "GET HEAD". The first matching row wins; a path
+ * that matches with another method only is 405 with Allow.
+ */
+struct http_route {
+	const char *method, *path;
+	http_handler handler;
+};
+
+struct http_server *http_server_new(struct event_base *base,
+    const struct http_settings *s, const struct http_route *routes,
+    size_t routes_n, void *arg);
+/* Swap settings; open connections use them from their next request on. */
+void http_server_settings(
+    struct http_server *hs, const struct http_settings *s);
+/*
+ * Listen on "HOST:PORT" ("[::1]:0": any free port) or "unix:/path" (mode 0660;
+ * a stale socket file is replaced). tls may be NULL; the server takes its own
+ * reference. Logs "listening name=NAME address=HOST:PORT". -errno.
+ */
+int http_server_listen(struct http_server *hs, const char *name,
+    const char *address, struct ssl_ctx_st *tls);
+/* Take no new connection, end idle ones, let running requests finish; then
+ * `drained` is called once (at once if there are none). */
+void http_server_drain(
+    struct http_server *hs, void (*drained)(void *arg), void *arg);
+/* Close all; every request in hand gets its `done`. NULL is accepted. */
+void http_server_free(struct http_server *hs);
+unsigned http_server_connections(const struct http_server *hs);
+
+/* What is known of the request. */
+const struct http_head *http_request_head(const struct http_request *rq);
+const char *http_request_method(const struct http_request *rq);
+/* Path, percent-decoded once; may hold any octet but NUL. */
+const char *http_request_path(const struct http_request *rq);
+/* Decoded value of a ":name" of the route, or of "*" under the name "*". */
+const char *http_request_param(const struct http_request *rq, const char *name);
+/* Raw query without '?', or "". */
+const char *http_request_query(const struct http_request *rq);
+/* Decoded query parameter, or NULL; lives as long as the request. */
+const char *http_request_query_get(struct http_request *rq, const char *name);
+const char *http_request_header(
+    const struct http_request *rq, const char *name);
+/* Peer address without port, "unix" for a Unix socket. */
+const char *http_request_peer(const struct http_request *rq);
+bool http_request_tls(const struct http_request *rq);
+/* The verified peer certificate's subject CN, or NULL. */
+const char *http_request_peer_name(const struct http_request *rq);
+/* Has it a body, and is its length known (else UINT64_MAX)? */
+bool http_request_has_body(const struct http_request *rq);
+uint64_t http_request_length(const struct http_request *rq);
+/* One pointer of the handler's, handed back by http_request_user(). */
+void http_request_set_user(struct http_request *rq, void *user);
+void *http_request_user(const struct http_request *rq);
+/* Called exactly once when the request is over: answered in full (ok) or its
+ * connection lost (!ok). After it rq is gone. */
+void http_request_on_done(struct http_request *rq,
+    void (*done)(struct http_request *rq, bool ok, void *arg), void *arg);
+
+/* Receives a body. All run on the loop. */
+struct http_sink {
+	/* n > 0 octets. Return 0 to go on or 1 to pause until
+	 * http_request_resume(); the octets are taken either way. The sink
+	 * may call http_reply*() instead: the rest is then drained. */
+	int (*data)(
+	    struct http_request *rq, const char *p, size_t n, void *arg);
+	/* The whole body has arrived, framing intact. Answer now or later. */
+	void (*end)(struct http_request *rq, void *arg);
+	/* It never will: connection lost, deadline, broken framing. The
+	 * server answers (400, 408) by itself; `done` follows. */
+	void (*lost)(struct http_request *rq, void *arg);
+};
+/* Take the body: sends 100 Continue if it is waited for. Only from the
+ * handler or later, once, before any reply. */
+void http_request_receive(
+    struct http_request *rq, const struct http_sink *sink, void *arg);
+void http_request_resume(struct http_request *rq);
+/* Gather at most max octets, then call fn (body NUL-terminated, valid during
+ * the call); more is answered by 413. For APIs, not for uploads. */
+void http_request_collect(struct http_request *rq, size_t max,
+    void (*fn)(struct http_request *rq, const char *body, size_t n, void *arg),
+    void *arg);
+
+/* Headers of the answer, before http_reply*(). CR, LF, NUL in a value: assert.
+ */
+void http_reply_header(
+    struct http_request *rq, const char *name, const char *value);
+/* Always with Content-Length. body may be NULL for none; HEAD sends none. A
+ * reply before the body was received drains the body up to the cap, then
+ * closes (DESIGN 5). */
+void http_reply(struct http_request *rq, int status, const char *type,
+    const void *body, size_t n);
+/* Takes v. One JSON line. */
+void http_reply_json(struct http_request *rq, int status, cJSON *v);
+/* {"error": ..., "hint": ...} in one line, as every refusal of the gateway. */
+void http_reply_error(
+    struct http_request *rq, int status, const char *error, const char *hint);
+/* Close the connection after the answer. */
+void http_reply_close(struct http_request *rq);
+
+/*
+ * A long answer: begin, any number of writes, end. length is announced;
+ * UINT64_MAX sends chunks (or closes, for HTTP/1.0). on_room is called when
+ * less than 256 KiB wait to be sent; write moves the buffer's content.
+ */
+void http_reply_begin(struct http_request *rq, int status, const char *type,
+    uint64_t length, void (*on_room)(struct http_request *rq, void *arg),
+    void *arg);
+void http_reply_write(struct http_request *rq, struct evbuffer *from);
+void http_reply_end(struct http_request *rq);
+/* After begin with a length: send n octets of fd from off by sendfile(2),
+ * which the caller keeps open until `done`. Counts as a write. */
+void http_reply_sendfile(
+    struct http_request *rq, int fd, uint64_t off, uint64_t n);
+
+const char *http_reason(int status);
+
+#endif

@@ -1,0 +1,196 @@
+/*
+ * spool.h - uploads that we have acknowledged and the cloud has not
+ *
+ * A file per upload is the truth, the LMDB index follows it (doc/spool.md).
+ * The proxy opens the spool to write (incoming/, committers, rows), the agent
+ * to drain it (take, offer, done); both may look. All calls are made on the
+ * caller's event loop and return at once; disks are waited for by threads
+ * inside, and every callback runs on the loop, in no particular order, exactly
+ * once, before spool_close() returns at the latest (rc -ECANCELED).
+ */
+#ifndef SPOOL_H
+#define SPOOL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct event_base;
+struct spool;
+struct spool_upload;
+
+enum spool_role { SPOOL_WRITER, SPOOL_DRAINER };
+enum spool_state {
+	SPOOL_WAITING,
+	SPOOL_SENDING,
+	SPOOL_HELD,
+	SPOOL_QUARANTINED
+};
+/* Why an upload left the spool: the columns of the ledger (DESIGN 3.2). */
+enum spool_end {
+	SPOOL_DELIVERED,
+	SPOOL_EXPIRED,
+	SPOOL_EVICTED,
+	SPOOL_DROPPED,
+	SPOOL_ENDS
+};
+
+struct spool_options {
+	uint64_t max_size;   /* octets of all item files */
+	uint64_t index_size; /* octets of the LMDB map, at creation; 0: from
+				max_size */
+	unsigned committers; /* threads; 0: the default */
+	bool sync_single;    /* rename, then one fsync of the file */
+	uint64_t free_floor; /* octets of the file system to leave free */
+	uint64_t max_upload;
+};
+
+#define SPOOL_ID_LEN 32 /* hex digits: 16 of the epoch, 16 of the sequence */
+
+/* Free-size texts are copies owned by the item, never NULL ("" if absent). */
+struct spool_item {
+	char id[SPOOL_ID_LEN + 1];
+	uint64_t seq;
+	uint64_t size; /* octets as received */
+	uint8_t sha256[32];
+	int64_t received_wall_ms;   /* by the gateway's clock at receipt */
+	char *device, *name, *type; /* type: Content-Type or "" */
+	char *address;              /* of the client */
+	enum spool_state state;
+	unsigned attempts;
+	int64_t due_in_ms; /* 0: now; else how long until the next try */
+	int64_t age_ms;    /* since receipt, by clocks that can be trusted */
+	char *last_error;
+	/* What was offered to the store: set once, before the first signing. */
+	bool offered;
+	char *storage, *key, *encoding;
+	uint64_t offer_size;
+	uint8_t offer_sha256[32];
+	char *kept; /* JSON of multi-step uploads, "" if none */
+};
+void spool_item_fini(struct spool_item *it);
+
+/*
+ * Open or create the spool in dir (mode 02770, the group shared by proxy and
+ * agent). A drainer waits for nothing: -ENOENT until the writer has made it.
+ * Recovery of what the last second left runs here (writer); a rebuild of a
+ * lost index runs behind, see spool_status. -EBUSY: another process has this
+ * role. -EPROTO: made by a newer or older format, *why_out says what to do.
+ */
+int spool_open(struct event_base *base, const char *dir, enum spool_role role,
+    const struct spool_options *opt, struct spool **sp_out, char **why_out);
+/* Finishes commits in hand, ends threads. NULL is accepted. */
+void spool_close(struct spool *sp);
+
+/* ---- the writer's side --------------------------------------------------- */
+
+struct spool_meta {
+	const char *device, *name, *type, *address;
+};
+
+/*
+ * May an upload of this size be taken now? 0, or -ENOSPC (507: *why_out tells
+ * which of spool, disk, inodes or index is full), -EBUSY (503: too much not
+ * yet indexed, or the disk failed too often), -EFBIG (413). size UINT64_MAX:
+ * unknown. The space is reserved and given back by commit or abort.
+ */
+int spool_reserve(struct spool *sp, uint64_t size, struct spool_upload **u_out,
+    const char **why_out);
+/* Add octets (copied). 0, or 1: written fast enough, pause until on_room. */
+int spool_write(struct spool_upload *u, const void *p, size_t n);
+/* Room again after spool_write() said 1, or the disk failed (rc < 0). */
+void spool_on_room(
+    struct spool_upload *u, void (*on_room)(int rc, void *arg), void *arg);
+/*
+ * Make it durable. Takes u. fn gets 0 and the item (id, size, sha256 set,
+ * borrowed during the call) once body, metadata and name are on stable
+ * storage; or -errno, and nothing of it remains.
+ */
+void spool_commit(struct spool_upload *u, const struct spool_meta *meta,
+    void (*fn)(int rc, const struct spool_item *it, void *arg), void *arg);
+/* Drop what was written. Takes u. */
+void spool_abort(struct spool_upload *u);
+
+/* ---- the drainer's side -------------------------------------------------- */
+
+typedef void (*spool_items_fn)(
+    int rc, struct spool_item *items, size_t n, void *arg);
+typedef void (*spool_fn)(int rc, void *arg);
+
+/*
+ * Up to max items that are ready to be sent: state waiting, due, seq > after.
+ * In order of seq. The array and items are the callee's during the call only
+ * unless it steals an item by copying the struct and zeroing the original.
+ * Items come again until their state changes: remember what is in hand.
+ */
+void spool_ready(
+    struct spool *sp, uint64_t after, size_t max, spool_items_fn fn, void *arg);
+/* When is the next waiting item due? ms from now; -1: none is delayed. As of
+ * the last spool_ready() or change by this process. */
+int64_t spool_next_due_ms(const struct spool *sp);
+/*
+ * Items are about to be signed: state sending, and if not offered before, the
+ * item's storage, key, encoding, offer_size and offer_sha256 are committed
+ * with it and never change. Items are copied. rc of the whole transaction;
+ * an item that is gone or not waiting is left out and told by its `seq` in
+ * gone[] (valid during the call).
+ */
+void spool_send(struct spool *sp, const struct spool_item *items, size_t n,
+    void (*fn)(int rc, const uint64_t *gone, size_t gone_n, void *arg),
+    void *arg);
+/* Remember the JSON of a multi-step upload (upload id, part tags). */
+void spool_keep(
+    struct spool *sp, uint64_t seq, const char *kept, spool_fn fn, void *arg);
+/* Back to waiting, to be tried again after wait_ms; attempts + 1 if counts. */
+void spool_defer(struct spool *sp, uint64_t seq, int64_t wait_ms, bool counts,
+    const char *error, spool_fn fn, void *arg);
+/* Held: not sent until released (a blocked device). */
+void spool_hold(
+    struct spool *sp, uint64_t seq, const char *why, spool_fn fn, void *arg);
+void spool_release_device(
+    struct spool *sp, const char *device, spool_fn fn, void *arg);
+/* The row goes (committed), then the file. Batched: fn comes within a second.
+ */
+void spool_end(struct spool *sp, uint64_t seq, enum spool_end how,
+    const char *why, spool_fn fn, void *arg);
+/* To quarantine/ with a .json beside. */
+void spool_quarantine(
+    struct spool *sp, uint64_t seq, const char *why, spool_fn fn, void *arg);
+/* All items left in `sending` by a crash become waiting again; call at start.
+ */
+void spool_requeue(struct spool *sp, spool_fn fn, void *arg);
+/*
+ * Open an item's file for reading; its body is the first it->size octets.
+ * BLOCKS on the disk: call it from a thread of your own, never from the loop.
+ * -EBADMSG: footer and row do not fit.
+ */
+int spool_open_body(struct spool *sp, const struct spool_item *it, int *fd_out);
+
+/* ---- for both ------------------------------------------------------------ */
+
+struct spool_status {
+	uint64_t accepted, ends[SPOOL_ENDS], quarantined, waiting; /* uploads */
+	uint64_t waiting_bytes, accepted_bytes, delivered_bytes;
+	uint64_t sending, held;
+	int64_t since_wall_ms; /* from when the counters count */
+	int64_t oldest_age_ms; /* of the oldest waiting; -1: none */
+	uint64_t not_indexed;  /* accepted, row still to come */
+	uint64_t disk_free, max_size;
+	unsigned index_percent; /* of the map in use */
+	bool rebuilding;
+	bool full;     /* the last reserve was refused for space */
+	char why[128]; /* of full */
+};
+void spool_status(struct spool *sp,
+    void (*fn)(int rc, const struct spool_status *st, void *arg), void *arg);
+/* One upload by its id (also one not yet indexed, for the writer). n is 0 or 1.
+ */
+void spool_find(struct spool *sp, const char *id, spool_items_fn fn, void *arg);
+/* A page of all uploads in order of seq, after `after`. */
+void spool_list(
+    struct spool *sp, uint64_t after, size_t max, spool_items_fn fn, void *arg);
+/* Called on the loop when committed rows appeared (writer: ring the agent). */
+void spool_on_change(struct spool *sp, void (*fn)(void *arg), void *arg);
+const char *spool_state_name(enum spool_state s);
+
+#endif
