@@ -61,6 +61,7 @@ struct spool_item {
 	int64_t due_in_ms; /* 0: now; else how long until the next try */
 	int64_t age_ms;    /* since receipt, by clocks that can be trusted */
 	char *last_error;
+	bool found; /* by a rebuild: ask the store for it before sending */
 	/* What was offered to the store: set once, before the first signing. */
 	bool offered;
 	char *storage, *key, *encoding;
