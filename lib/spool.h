@@ -119,13 +119,16 @@ typedef void (*spool_items_fn)(
 typedef void (*spool_fn)(int rc, void *arg);
 
 /*
- * Up to max items that are ready to be sent: state waiting, due, seq > after.
- * In order of seq. The array and items are the callee's during the call only
- * unless it steals an item by copying the struct and zeroing the original.
- * Items come again until their state changes: remember what is in hand.
+ * Up to max items in state waiting that are ready to be sent: first those that
+ * were deferred and fall due within ahead_ms (0: by now; INT64_MAX: all), then
+ * never tried ones with seq > after, in order of seq. (What comes back to
+ * waiting by defer, release or requeue counts as deferred.) The array and
+ * items are valid during the call only unless an item is stolen by copying
+ * the struct and zeroing the original. Items come again until their state
+ * changes: remember what is in hand. Cheap when nothing changed.
  */
-void spool_ready(
-    struct spool *sp, uint64_t after, size_t max, spool_items_fn fn, void *arg);
+void spool_ready(struct spool *sp, uint64_t after, int64_t ahead_ms, size_t max,
+    spool_items_fn fn, void *arg);
 /* When is the next waiting item due? ms from now; -1: none is delayed. As of
  * the last spool_ready() or change by this process. */
 int64_t spool_next_due_ms(const struct spool *sp);
