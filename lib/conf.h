@@ -100,7 +100,22 @@ void conf_problem(struct conf_problems *p, const char *section,
  */
 int conf_load(const struct conf_table *t, const char *path,
     struct conf_problems *problems, void **conf_out);
+/* The same from n octets of text, named `path` in problems; no conf.d. */
+int conf_load_text(const struct conf_table *t, const char *path,
+    const char *text, size_t n, struct conf_problems *problems,
+    void **conf_out);
 void conf_free(const struct conf_table *t, void *conf);
+
+/* One setting of a loaded configuration; texts live as long as that does. */
+struct conf_row {
+	const char *section; /* with its title: "camera dock-left" */
+	const struct conf_key *key;
+	const char *value; /* "none" if absent; never a secret */
+	const char *file;  /* NULL: the default */
+	unsigned line;
+};
+void conf_each(const struct conf_table *t, const void *conf,
+    void (*fn)(const struct conf_row *row, void *arg), void *arg);
 /* Which settings differ but need a restart: names to f, one a line. */
 size_t conf_needs_restart(const struct conf_table *t, const void *old,
     const void *new, void (*tell)(const char *name, void *arg), void *arg);

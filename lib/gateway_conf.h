@@ -9,14 +9,14 @@
 enum { WHEN_FULL_REFUSE, WHEN_FULL_DROP_OLDEST };
 enum { SAME_NAME_KEEP_BOTH, SAME_NAME_REPLACE_WAITING, SAME_NAME_REJECT };
 enum { SYNC_PORTABLE, SYNC_SINGLE };
-enum { IMAGES_OFF, IMAGES_LOSSLESS, IMAGES_LOSSY, IMAGES_UNSET };
+enum { IMAGES_OFF };
 
 struct camera_conf {
-	char *name;    /* first: conf_titled */
-	char *address; /* addresses or networks */
-	char *storage;
-	int64_t priority, max_upload, expect_every_ms;
-	int images;
+	char *name;                        /* first: conf_titled */
+	char *address;                     /* addresses or networks */
+	char *storage;                     /* NULL: that of [upload] */
+	int64_t priority, expect_every_ms; /* CONF_NONE */
+	int64_t max_upload;                /* 0: that of [limits] */
 	char *user, *password_file;
 };
 

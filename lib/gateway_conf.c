@@ -1,0 +1,391 @@
+/*
+ * gateway_conf.c - the settings of gateway.conf
+ *
+ * The table is the one place where a setting, its default and its bounds
+ * stand; conf/gateway.conf and gateway.conf(5) are held to it by a test. No
+ * row is accepted that no program obeys.
+ */
+#include "gateway_conf.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "xalloc.h"
+
+static const char *const full_words[] = { "refuse", "drop-oldest", NULL };
+static const char *const same_name_words[] = { "keep-both", "replace-waiting",
+	"reject", NULL };
+static const char *const sync_words[] = { "portable", "single", NULL };
+static const char *const image_words[] = { "off", NULL };
+
+// clang-format off
+#define AT(field) offsetof(struct gateway_conf, field)
+#define RL CONF_F_RELOAD
+#define NN CONF_F_NONE
+static const struct conf_key keys[] = {
+	/* section, name, type, at, default, min, max, words, flags, help */
+	{ "gateway", "name", CONF_TEXT, AT(name), NULL, NULL, NULL, NULL, 0,
+	  "name of this gateway in object keys and reports; the host's name if not set" },
+	{ "gateway", "state_dir", CONF_PATH, AT(state_dir), "/var/lib/edgehaul", NULL, NULL, NULL, 0,
+	  "folder of the spool" },
+	{ "gateway", "run_dir", CONF_PATH, AT(run_dir), "/run/edgehaul", NULL, NULL, NULL, 0,
+	  "folder of the sockets by which the programs talk" },
+
+	{ "listen", "address", CONF_ADDR, AT(address), "0.0.0.0:8080", NULL, NULL, NULL, 0,
+	  "where devices send files" },
+	{ "listen", "known_only", CONF_BOOL, AT(known_only), "no", NULL, NULL, NULL, RL,
+	  "take uploads of [camera NAME] sections only" },
+	{ "listen", "close_delimited", CONF_BOOL, AT(close_delimited), "no", NULL, NULL, NULL, RL,
+	  "take HTTP/1.0 bodies that only the end of the connection ends" },
+
+	{ "spool", "max_size", CONF_BYTES, AT(max_size), "8 GB", "1 MB", "64 TB", NULL, 0,
+	  "space that waiting uploads may take" },
+	{ "spool", "free_floor", CONF_SHARE, AT(free_floor), "5 %", NULL, NULL, NULL, 0,
+	  "space of the disk to leave free" },
+	{ "spool", "index_size", CONF_BYTES, AT(index_size), NULL, "1 MB", "64 GB", NULL, 0,
+	  "room for the index, fixed when the spool is made; from max_size if not set" },
+	{ "spool", "sync_order", CONF_ENUM, AT(sync_order), "portable", NULL, NULL, sync_words, 0,
+	  "how a file is made durable" },
+	{ "spool", "when_full", CONF_ENUM, AT(when_full), "refuse", NULL, NULL, full_words, RL,
+	  "what happens to new uploads when the spool is full" },
+	{ "spool", "on_same_name", CONF_ENUM, AT(on_same_name), "keep-both", NULL, NULL, same_name_words, RL,
+	  "what happens when a device sends a name again that still waits" },
+	{ "spool", "repeat_window", CONF_MSEC, AT(repeat_window_ms), "10 min", "0 s", "7 d", NULL, RL,
+	  "how long the same file sent again counts as a repeat" },
+	{ "spool", "max_age", CONF_MSEC, AT(max_age_ms), "none", "1 min", "3650 d", NULL, RL | NN,
+	  "waiting uploads older than this are dropped" },
+
+	{ "limits", "max_upload", CONF_BYTES, AT(max_upload), "2 GB", "1 B", "5 TB", NULL, RL,
+	  "largest file that is taken" },
+	{ "limits", "max_connections", CONF_INT, AT(max_connections), "6000", "1", "100000", NULL, 0,
+	  "connections of devices at one time" },
+	{ "limits", "head_timeout", CONF_MSEC, AT(head_timeout_ms), "10 s", "100 ms", "1 h", NULL, RL,
+	  "how long a device may take for the head of a request" },
+	{ "limits", "min_rate", CONF_RATE, AT(min_rate), "500 B", "1 B", "1 GB", NULL, RL,
+	  "slowest sending, per second, that is not cut off" },
+	{ "limits", "share", CONF_SHARE, AT(share), "100 %", NULL, NULL, NULL, RL,
+	  "part of the spool that one camera may fill" },
+
+	{ "signer", "url", CONF_URLS, AT(signer_url), NULL, NULL, NULL, NULL, RL | CONF_F_REQUIRED,
+	  "address of the signer; you get it from who runs the cloud side" },
+	{ "signer", "token_file", CONF_PATH, AT(token_file), NULL, NULL, NULL, NULL, RL | CONF_F_REQUIRED,
+	  "file with this gateway's token; you get it from who runs the cloud side" },
+	{ "signer", "ca_file", CONF_PATH, AT(ca_file), NULL, NULL, NULL, NULL, RL,
+	  "certificates (PEM) to trust for the signer; the system's if not set" },
+
+	{ "upload", "storage", CONF_TEXT, AT(storage), "default", NULL, NULL, NULL, RL,
+	  "storage of the signer that files go to" },
+	{ "upload", "key_template", CONF_TEXT, AT(key_template), "{device}/{date}/{time}-{id}-{name}", NULL, NULL, NULL, RL,
+	  "name of the object in the store" },
+	{ "upload", "parallel", CONF_INT, AT(parallel), "16", "1", "256", NULL, RL,
+	  "most uploads to the store at one time" },
+	{ "upload", "rate_limit", CONF_RATE, AT(rate_limit), "none", "1 KB", "100 GB", NULL, RL | NN,
+	  "most bandwidth that uploads may take" },
+	{ "upload", "proxy", CONF_URL, AT(upload_proxy), NULL, NULL, NULL, NULL, RL,
+	  "HTTP proxy of the site's network" },
+	{ "upload", "allow_http", CONF_BOOL, AT(allow_http), "no", NULL, NULL, NULL, RL,
+	  "upload to stores without TLS as well" },
+	{ "upload", "allow_private", CONF_BOOL, AT(allow_private), "no", NULL, NULL, NULL, RL,
+	  "upload to stores in private networks as well" },
+
+	{ "images", "mode", CONF_ENUM, AT(images_mode), "off", NULL, NULL, image_words, RL,
+	  "images go as they are" },
+};
+#undef AT
+#define AT(field) offsetof(struct camera_conf, field)
+static const struct conf_key camera_keys[] = {
+	{ "camera", "address", CONF_ADDRS, AT(address), NULL, NULL, NULL, NULL, RL,
+	  "addresses or networks that are this camera" },
+	{ "camera", "storage", CONF_TEXT, AT(storage), NULL, NULL, NULL, NULL, RL,
+	  "storage for this camera; that of [upload] if not set" },
+	{ "camera", "priority", CONF_INT, AT(priority), "5", "1", "9", NULL, RL,
+	  "1 is sent last, 9 is sent first" },
+	{ "camera", "max_upload", CONF_BYTES, AT(max_upload), NULL, "1 B", "5 TB", NULL, RL,
+	  "largest file of this camera; that of [limits] if not set" },
+	{ "camera", "expect_every", CONF_MSEC, AT(expect_every_ms), "none", "1 s", "365 d", NULL, RL | NN,
+	  "status tells when nothing came for this long" },
+	{ "camera", "user", CONF_TEXT, AT(user), NULL, NULL, NULL, NULL, RL,
+	  "user name that the camera must give" },
+	{ "camera", "password_file", CONF_PATH, AT(password_file), NULL, NULL, NULL, NULL, RL,
+	  "file with the password that the camera must give" },
+};
+#undef AT
+// clang-format on
+
+static const struct conf_titled titled[] = {
+	{ "camera", offsetof(struct gateway_conf, cameras),
+	    offsetof(struct gateway_conf, cameras_n),
+	    sizeof(struct camera_conf), camera_keys,
+	    sizeof(camera_keys) / sizeof(camera_keys[0]),
+	    "one camera or device" },
+};
+
+/* An address in the 16 octets of IPv6; IPv4 is mapped (RFC 4291 2.5.5.2). */
+struct address {
+	unsigned char ip[16];
+	unsigned bits; /* prefix length, of 128 */
+};
+
+/* s[0..n) is "ADDRESS" or "ADDRESS/BITS". */
+static bool
+address_parse(const char *s, size_t n, struct address *out)
+{
+	char host[64], *slash, *zone;
+	struct in_addr v4;
+	bool is_v4;
+
+	if (n >= sizeof(host))
+		return false;
+	memcpy(host, s, n);
+	host[n] = '\0';
+	slash = strchr(host, '/');
+	if (slash != NULL)
+		*slash = '\0';
+	zone = strchr(host, '%');
+	if (zone != NULL)
+		*zone = '\0';
+	is_v4 = inet_pton(AF_INET, host, &v4) == 1;
+	if (is_v4) {
+		memset(out->ip, 0, 10);
+		memset(out->ip + 10, 0xff, 2);
+		memcpy(out->ip + 12, &v4, 4);
+	} else if (inet_pton(AF_INET6, host, out->ip) != 1) {
+		return false;
+	}
+	out->bits = 128;
+	if (slash != NULL)
+		out->bits = (unsigned)atoi(slash + 1) + (is_v4 ? 96 : 0);
+	return out->bits <= 128;
+}
+
+static bool
+address_in(const struct address *a, const struct address *net)
+{
+	unsigned whole = net->bits / 8, rest = net->bits % 8;
+
+	if (memcmp(a->ip, net->ip, whole) != 0)
+		return false;
+	return rest == 0 || (a->ip[whole] ^ net->ip[whole]) >> (8 - rest) == 0;
+}
+
+/* The next word of a list, NULL: the end. */
+static const char *
+next_word(const char **list, size_t *n_out)
+{
+	const char *s = *list + strspn(*list, " ");
+
+	*n_out = strcspn(s, " ");
+	*list = s + *n_out;
+	return *n_out > 0 ? s : NULL;
+}
+
+const struct camera_conf *
+gateway_conf_camera(const struct gateway_conf *c, const char *address)
+{
+	const struct camera_conf *best = NULL;
+	size_t n = strlen(address);
+	unsigned best_bits = 0;
+	struct address a, net;
+
+	if (n > 2 && address[0] == '[' && address[n - 1] == ']') {
+		address++;
+		n -= 2;
+	}
+	if (!address_parse(address, n, &a))
+		return NULL;
+	for (size_t i = 0; i < c->cameras_n; i++) {
+		const char *list = c->cameras[i].address, *w;
+
+		while (list != NULL && (w = next_word(&list, &n)) != NULL)
+			if (address_parse(w, n, &net) && address_in(&a, &net) &&
+			    (best == NULL || net.bits > best_bits)) {
+				best = &c->cameras[i];
+				best_bits = net.bits;
+			}
+	}
+	return best;
+}
+
+char *
+gateway_conf_path(const struct gateway_conf *c, const char *what)
+{
+	const char *dot = strrchr(what, '.');
+	bool run = dot != NULL &&
+	    (strcmp(dot, ".sock") == 0 || strcmp(dot, ".bell") == 0);
+
+	return xasprintf("%s/%s", run ? c->run_dir : c->state_dir, what);
+}
+
+/* ---- checks across settings ---------------------------------------------- */
+
+/* A name that becomes part of object keys and log lines. */
+static bool
+good_name(const char *s)
+{
+	if (*s == '\0' || strlen(s) > 64 || *s == '.')
+		return false;
+	for (; *s != '\0'; s++)
+		if (strchr("/\\?#%\"", *s) != NULL || *s == ' ')
+			return false;
+	return true;
+}
+
+static void
+check_template(const struct gateway_conf *c, struct conf_problems *p)
+{
+	static const char *const words[] = { "device", "gateway", "name", "ext",
+		"id", "sha256", "date", "time" };
+	const size_t words_n = sizeof(words) / sizeof(words[0]);
+
+	for (const char *s = c->key_template; *s != '\0'; s++) {
+		size_t n = strcspn(s + 1, "{}"), i;
+
+		if (*s == '}') {
+			conf_problem(p, "upload", "key_template",
+			    "key_template: \"}\" without \"{\"");
+			return;
+		}
+		if (*s != '{')
+			continue;
+		if (s[n + 1] != '}') {
+			conf_problem(p, "upload", "key_template",
+			    "key_template: \"{\" without \"}\"");
+			return;
+		}
+		for (i = 0; i < words_n; i++)
+			if (strlen(words[i]) == n &&
+			    memcmp(words[i], s + 1, n) == 0)
+				break;
+		if (i == words_n) {
+			conf_problem(p, "upload", "key_template",
+			    "key_template: \"{%.*s}\" is not known; use "
+			    "{device} {gateway} {name} {ext} {id} {sha256} "
+			    "{date} {time}",
+			    (int)n, s + 1);
+			return;
+		}
+		s += n + 1;
+	}
+}
+
+static void
+check_cameras(const struct gateway_conf *c, struct conf_problems *p)
+{
+	for (size_t i = 0; i < c->cameras_n; i++) {
+		const struct camera_conf *k = &c->cameras[i];
+		char *section = xasprintf("camera %s", k->name);
+
+		if (!good_name(k->name))
+			conf_problem(p, section, "",
+			    "[%s]: a camera's name has at most 64 characters, "
+			    "no blank and none of / \\ ? # %% \"",
+			    section);
+		if ((k->user != NULL) != (k->password_file != NULL))
+			conf_problem(p, section,
+			    k->user != NULL ? "user" : "password_file",
+			    "user and password_file of [%s] stand together or "
+			    "not at all",
+			    section);
+		free(section);
+	}
+}
+
+struct claim {
+	struct address net;
+	size_t camera;
+};
+
+static int
+by_net(const void *a, const void *b)
+{
+	const struct claim *x = a, *y = b;
+	int d = memcmp(x->net.ip, y->net.ip, 16);
+
+	if (d == 0 && x->net.bits != y->net.bits)
+		d = x->net.bits < y->net.bits ? -1 : 1;
+	if (d == 0 && x->camera != y->camera)
+		d = x->camera < y->camera ? -1 : 1;
+	return d;
+}
+
+/* One address, one camera: the same network in two sections is a mistake. */
+static void
+check_claims(const struct gateway_conf *c, struct conf_problems *p)
+{
+	struct claim *v = NULL;
+	size_t n = 0, len;
+
+	for (size_t i = 0; i < c->cameras_n; i++) {
+		const char *list = c->cameras[i].address, *w;
+
+		while (list != NULL && (w = next_word(&list, &len)) != NULL) {
+			v = xrealloc(v, (n + 1) * sizeof(*v));
+			v[n].camera = i;
+			if (address_parse(w, len, &v[n].net))
+				n++;
+		}
+	}
+	if (n > 1)
+		qsort(v, n, sizeof(*v), by_net);
+	for (size_t i = 1; i < n; i++) {
+		const struct claim *a = &v[i - 1], *b = &v[i];
+		char *section;
+
+		if (memcmp(&a->net, &b->net, sizeof(a->net)) != 0 ||
+		    a->camera == b->camera)
+			continue;
+		section = xasprintf("camera %s", c->cameras[b->camera].name);
+		conf_problem(p, section, "address",
+		    "address: also stands in [camera %s]; one address is one "
+		    "camera",
+		    c->cameras[a->camera].name);
+		free(section);
+	}
+	free(v);
+}
+
+static void
+cross(void *conf, struct conf_problems *p)
+{
+	struct gateway_conf *c = conf;
+	const size_t path_max = sizeof(((struct sockaddr_un *)0)->sun_path);
+
+	if (c->name == NULL) {
+		char host[65] = "";
+
+		gethostname(host, sizeof(host) - 1);
+		host[strcspn(host, ".")] = '\0';
+		c->name = xstrdup(good_name(host) ? host : "gateway");
+	} else if (!good_name(c->name)) {
+		conf_problem(p, "gateway", "name",
+		    "name: at most 64 characters, no blank and none of "
+		    "/ \\ ? # %% \"");
+	}
+	if (strlen(c->run_dir) + strlen("/agent.sock") >= path_max)
+		conf_problem(p, "gateway", "run_dir",
+		    "run_dir: longer than the %zu characters that the path "
+		    "of a socket may have",
+		    path_max - strlen("/agent.sock") - 1);
+	if (c->free_floor.is_percent && c->free_floor.percent > 90)
+		conf_problem(p, "spool", "free_floor",
+		    "free_floor: more than 90 %% of the disk would stay "
+		    "unused");
+	check_template(c, p);
+	check_cameras(c, p);
+	check_claims(c, p);
+}
+
+const struct conf_table gateway_conf_table = {
+	.program = "the gateway",
+	.size = sizeof(struct gateway_conf),
+	.keys = keys,
+	.keys_n = sizeof(keys) / sizeof(keys[0]),
+	.titled = titled,
+	.titled_n = sizeof(titled) / sizeof(titled[0]),
+	.cross = cross,
+};
