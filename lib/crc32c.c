@@ -6,7 +6,6 @@
  */
 #include "crc32c.h"
 
-
 uint32_t
 crc32c(const void *p, size_t n)
 {

@@ -248,8 +248,8 @@ db_create(const char *dir, uint64_t map_size, const char *const *tables,
 		slash = strrchr(aside, '/');
 		if (slash != NULL)
 			*slash = '\0';
-		rc = sync_path(slash != NULL ? aside : ".",
-		    O_RDONLY | O_DIRECTORY);
+		rc = sync_path(
+		    slash != NULL ? aside : ".", O_RDONLY | O_DIRECTORY);
 	} else {
 		remove_env_dir(aside);
 	}
@@ -279,7 +279,8 @@ reopen(struct db *db)
 	db->env = NULL;
 	rc = env_and_tables(db);
 	if (rc != 0)
-		log_error("index %s: cannot reopen: %s", db->dir, strerror(-rc));
+		log_error(
+		    "index %s: cannot reopen: %s", db->dir, strerror(-rc));
 	return rc;
 }
 

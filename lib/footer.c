@@ -20,8 +20,17 @@
 static const char magic[4] = "EDGH";
 
 /* Offsets in the trailer. */
-enum { AT_SHA = 0, AT_SIZE = 32, AT_SEQ = 40, AT_EPOCH = 48, AT_META = 56,
-	AT_VERSION = 60, AT_FLAGS = 62, AT_CRC = 64, AT_MAGIC = 68 };
+enum {
+	AT_SHA = 0,
+	AT_SIZE = 32,
+	AT_SEQ = 40,
+	AT_EPOCH = 48,
+	AT_META = 56,
+	AT_VERSION = 60,
+	AT_FLAGS = 62,
+	AT_CRC = 64,
+	AT_MAGIC = 68
+};
 
 static void
 put64(unsigned char *p, uint64_t v)

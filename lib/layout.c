@@ -35,8 +35,8 @@ layout_dir_name(uint64_t seq, char out[14])
 void
 layout_item_name(uint64_t seq, char out[31])
 {
-	snprintf(out, 31, "%013" PRIx64 "/%016" PRIx64, seq >> LAYOUT_DIR_BITS,
-	    seq);
+	snprintf(
+	    out, 31, "%013" PRIx64 "/%016" PRIx64, seq >> LAYOUT_DIR_BITS, seq);
 }
 
 static bool
@@ -89,12 +89,13 @@ sub_dir(int root, const char *name, bool create, int *fd_out)
 
 	if (create && mkdirat(root, name, DIR_MODE) != 0 && errno != EEXIST)
 		return -errno;
-	fd = openat(root, name,
-	    O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	fd =
+	    openat(root, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0)
 		return -errno;
 	if (create)
-		fchmod(fd, DIR_MODE); /* the umask; ours or it fails, as it is */
+		fchmod(
+		    fd, DIR_MODE); /* the umask; ours or it fails, as it is */
 	*fd_out = fd;
 	return 0;
 }
@@ -111,12 +112,12 @@ epoch_of_items(int item)
 	while (top != NULL && epoch == 0 && (d = readdir(top)) != NULL) {
 		int sub = d->d_name[0] == '.'
 		    ? -1
-		    : openat(item, d->d_name,
-			  O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		    : openat(
+			  item, d->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		DIR *dir = sub < 0 ? NULL : fdopendir(sub);
 
-		while (dir != NULL && epoch == 0 &&
-		    (f = readdir(dir)) != NULL) {
+		while (
+		    dir != NULL && epoch == 0 && (f = readdir(dir)) != NULL) {
 			struct footer ft;
 			int file = openat(sub, f->d_name, O_RDONLY | O_CLOEXEC);
 
@@ -162,8 +163,8 @@ make_format(struct layout *l)
 {
 	l->epoch = epoch_of_items(l->item);
 	while (l->epoch == 0)
-		if (RAND_bytes((unsigned char *)&l->epoch,
-			sizeof(l->epoch)) != 1)
+		if (RAND_bytes((unsigned char *)&l->epoch, sizeof(l->epoch)) !=
+		    1)
 			return -EIO;
 	l->made_now = true;
 	if (fsync(l->root) != 0)
@@ -187,10 +188,11 @@ read_format(struct layout *l, char **why_out)
 		return -errno;
 	text[n] = '\0';
 	if (sscanf(text, "edgehaul-spool %u", &version) != 1) {
-		*why_out = xasprintf("%s/format is not readable: move it aside "
-				     "and start again, uploads are kept and the "
-				     "file is made anew",
-		    l->dir);
+		*why_out =
+		    xasprintf("%s/format is not readable: move it aside "
+			      "and start again, uploads are kept and the "
+			      "file is made anew",
+			l->dir);
 		return -EPROTO;
 	}
 	if (version != LAYOUT_VERSION) {
@@ -219,7 +221,8 @@ take_lock(struct layout *l, const char *role)
 	char name[32];
 
 	snprintf(name, sizeof(name), ".%s.lock", role);
-	l->lock = openat(l->root, name, O_RDWR | O_CREAT | O_CLOEXEC, FILE_MODE);
+	l->lock =
+	    openat(l->root, name, O_RDWR | O_CREAT | O_CLOEXEC, FILE_MODE);
 	if (l->lock < 0)
 		return -errno;
 	if (flock(l->lock, LOCK_EX | LOCK_NB) != 0)
@@ -273,13 +276,17 @@ open_all(struct layout *l, bool create, const char *role, char **why_out)
 }
 
 int
-layout_open(const char *dir, bool create, const char *role,
-    uint64_t index_size, struct layout *l, char **why_out)
+layout_open(const char *dir, bool create, const char *role, uint64_t index_size,
+    struct layout *l, char **why_out)
 {
 	int rc = 0;
 
-	*l = (struct layout){ .root = -1, .incoming = -1, .item = -1,
-		.quarantine = -1, .lock = -1, .index_size = index_size,
+	*l = (struct layout){ .root = -1,
+		.incoming = -1,
+		.item = -1,
+		.quarantine = -1,
+		.lock = -1,
+		.index_size = index_size,
 		.dir = xstrdup(dir) };
 	if (create)
 		rc = make_root(dir);

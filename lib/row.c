@@ -66,8 +66,8 @@ row_encode(const struct row *r, unsigned char *buf)
 	for (int i = 0; i < TEXTS; i++) {
 		const char *s = *texts[i] != NULL ? *texts[i] : "";
 		size_t n = strlen(s);
-		size_t room = (size_t)(buf + ROW_MAX - 4 - o) -
-		    2 * (size_t)(TEXTS - i);
+		size_t room =
+		    (size_t)(buf + ROW_MAX - 4 - o) - 2 * (size_t)(TEXTS - i);
 
 		if (n > ROW_TEXT_MAX)
 			n = ROW_TEXT_MAX;
