@@ -1,0 +1,63 @@
+# Signer.pm - a signer with a tenant, its tokens and the calls of an admin
+package Edgehaul::Signer;
+use strict;
+use warnings;
+use parent -norequire, 'Edgehaul::Daemon';
+use Edgehaul ();
+use Edgehaul::Daemon;
+
+# dir; conf: more lines for [signer]; port: a fixed one.
+sub new {
+	my ($class, %o) = @_;
+	my $dir = $o{dir} // Edgehaul->dir('signer');
+	my $port = $o{port} // Edgehaul::free_port();
+	my $self = $class->SUPER::new(name => $o{name} // 'signer',
+		short => 'signer', dir => $dir,
+		program => Edgehaul::top_builddir() . '/signer/edgehaul-signer',
+		args => ['--config', "$dir/signer.conf"]);
+	$self->{url} = "http://127.0.0.1:$port";
+	$self->{objects} = "$dir/objects";
+	$self->{tenant} = $o{tenant} // 'acme';
+	Edgehaul::spit("$dir/signer.conf", join "\n", '[file_storage]',
+		"dir = $dir/objects", '[signer]',
+		"address = 127.0.0.1:$port", "public_url = $self->{url}",
+		"state_dir = $dir/state", 'allow_private = yes',
+		$o{conf} // '');
+	mkdir "$dir/$_" for qw(state objects);
+	return $self;
+}
+
+sub url { $_[0]{url} }
+
+# Make a token by the command line; what it prints.
+sub token {
+	my ($self, $role, @more) = @_;
+	my ($rc, $out, $err) = Edgehaul::Daemon->run($self->{program},
+		'--config', "$self->{dir}/signer.conf", 'token', 'create',
+		'--tenant', $self->{tenant}, '--role', $role, @more);
+	die "token create: exit $rc\n$out$err\n" if $rc != 0;
+	my ($token) = $out =~ /(\S+)\s*\z/;
+	return $token;
+}
+
+sub admin {
+	my ($self) = @_;
+	return $self->{admin} //= $self->token('admin');
+}
+
+# A REST call as the tenant's admin, or with another token.
+sub rest {
+	my ($self, $method, $path, %o) = @_;
+	return Edgehaul::http($method, $self->{url} . $path,
+		token => $self->admin, %o);
+}
+
+# Make or replace a storage; dies if the signer will not have it.
+sub storage {
+	my ($self, $name, %fields) = @_;
+	my $r = $self->rest('PUT', "/v1/storages/$name", json => \%fields);
+	die "storage $name: $r->{status} $r->{content}\n" if !$r->{success};
+	return $self;
+}
+
+1;
