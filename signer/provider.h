@@ -1,0 +1,72 @@
+/*
+ * provider.h - what a kind of object store has to be able to do
+ *
+ * One table of functions each, in provider_NAME.c, and a row in provider.c:
+ * nothing else knows a provider by name. Everything that the gateway must know
+ * goes into the recipe (recipe.h) as data. All functions are called on worker
+ * threads, for storages that are not changed any more.
+ */
+#ifndef PROVIDER_H
+#define PROVIDER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "recipe.h"
+#include "storage.h"
+#include "text.h"
+
+struct problem;
+
+/* One request to be signed, decoded; for `sign` on the command line too. */
+struct sign_request {
+	const char *method;
+	const char *key; /* plain UTF-8; NULL: the bucket or container */
+	const struct pair *headers;
+	size_t headers_n;
+	const struct pair *query;
+	size_t query_n;
+	int64_t at, expires; /* Unix seconds, seconds */
+};
+
+/* The agent is to `act` if status (and code, unless NULL) fit. First wins. */
+struct answer {
+	int status;
+	const char *code;
+	const char *act;
+};
+
+struct provider {
+	const char *type; /* as in the document */
+	unsigned texts;   /* ST_BIT()s of the fields it takes */
+	unsigned required;
+	int64_t expires_max; /* seconds */
+	/* Check what a single field does not tell, make s->priv. */
+	void (*check)(struct storage *s, struct problem *p);
+	void (*free_priv)(void *priv);
+	/* Add its authorities to the array. */
+	void (*hosts)(const struct storage *s, cJSON *array);
+	/* Append the URI. -EINVAL, -ERANGE as sigv4_presign(). */
+	int (*sign)(const struct storage *s, const struct sign_request *r,
+	    struct text *uri);
+	/*
+	 * Write the recipe of one upload and step. -EOPNOTSUPP: it knows no
+	 * such step. -EINVAL, -ERANGE, or what sign() says.
+	 */
+	int (*recipe)(
+	    const struct storage *s, const struct upload *u, struct recipe *r);
+	const struct answer *answers;
+	size_t answers_n;
+};
+
+extern const struct provider provider_s3, provider_azure, provider_file,
+    provider_gcs;
+
+/* By its type, any case; NULL. */
+const struct provider *provider_find(const char *type);
+/* All types, "AZURE, FILE, ..."; static. */
+const char *provider_types(void);
+/* Refuse an empty or over-long key, one that is not UTF-8 or has controls. */
+int provider_check_key(const char *key);
+
+#endif

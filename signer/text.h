@@ -1,0 +1,31 @@
+/*
+ * text.h - a string that grows
+ *
+ * { 0 } is an empty one. s is NUL-terminated once anything was added; a text
+ * that is only reset keeps its memory, so that signing in a loop allocates
+ * nothing.
+ */
+#ifndef TEXT_H
+#define TEXT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct text {
+	char *s;
+	size_t n, size;
+};
+
+void text_fini(struct text *t);
+void text_reset(struct text *t);
+void text_add(struct text *t, const void *p, size_t n);
+void text_str(struct text *t, const char *s);
+void text_char(struct text *t, char c);
+void text_u64(struct text *t, uint64_t v);
+/* Percent-encode all but A-Z a-z 0-9 - . _ ~ and, if slashes, '/'. */
+void text_encode(struct text *t, const char *s, size_t n, bool slashes);
+/* The string, never NULL; the text is empty afterwards. free(). */
+char *text_steal(struct text *t);
+
+#endif
