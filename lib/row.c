@@ -127,7 +127,7 @@ get_text(struct reader *rd)
 int
 row_decode(const void *p, size_t n, struct row *r_out)
 {
-	struct reader rd = { p, (const unsigned char *)p + n - 4, false };
+	struct reader rd = { p, p, false };
 	struct row r = { 0 };
 	unsigned version, state, flags;
 	char **texts[TEXTS];
@@ -135,6 +135,7 @@ row_decode(const void *p, size_t n, struct row *r_out)
 
 	if (n < 5 || n > ROW_MAX)
 		return -EBADMSG;
+	rd.end += n - 4;
 	memcpy(&crc, rd.end, 4);
 	if (crc32c(p, n - 4) != le32toh(crc))
 		return -EBADMSG;
@@ -166,4 +167,10 @@ row_decode(const void *p, size_t n, struct row *r_out)
 	}
 	*r_out = r;
 	return 0;
+}
+
+int
+row_state(const void *p, size_t n)
+{
+	return n < 2 ? -1 : ((const unsigned char *)p)[1];
 }

@@ -33,5 +33,7 @@ size_t row_encode(const struct row *r, unsigned char *buf);
 /* Decode n octets; r_out's texts are the caller's (spool_item_fini). The id and
  * seq are not part of the value: the caller sets them. -EBADMSG. */
 int row_decode(const void *p, size_t n, struct row *r_out);
+/* The state alone, unchecked; -1: no row. To pass over rows quickly. */
+int row_state(const void *p, size_t n);
 
 #endif

@@ -1,0 +1,757 @@
+/*
+ * incoming.c - bodies on their way to stable storage
+ *
+ * The order of the steps is what lets an acknowledged upload survive a power
+ * cut:
+ *	write incoming/N, over 1 MiB fdatasync it, write the footer,
+ *	fdatasync, rename to item/, fsync the folder; then fn(0)
+ * With sync_single: rename, then one fsync of the file. A failed sync is
+ * final: the file goes and is never synced again. Numbers are given when the
+ * body is complete, so a slow client holds up nothing; on_durable() tells them
+ * in order and without gaps, so that all files up to the index's mark are
+ * known to it.
+ *
+ * Memory: small bodies are held until they are complete (one hand-over, one
+ * turn of a thread), but only while all that is held stays under HELD_MAX;
+ * beyond that, and for large ones, each piece goes to the disk as it comes.
+ */
+#include "incoming.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/queue.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+#include <event2/event.h>
+#include <openssl/evp.h>
+
+#include "clock.h"
+#include "footer.h"
+#include "layout.h"
+#include "log.h"
+#include "xalloc.h"
+
+#define COMMITTERS_DEFAULT 32
+#define STACK (128 * 1024)
+#define HELD_ONE (256 * 1024)         /* held of one upload at most */
+#define HELD_MAX (4 * 1024 * 1024)    /* of all */
+#define QUEUED_HIGH (1024 * 1024)     /* of one upload: pause its client */
+#define QUEUED_LOW (256 * 1024)       /* go on */
+#define QUEUED_ALL (16 * 1024 * 1024) /* of all uploads: pause whoever adds */
+#define SYNC_FIRST (1024 * 1024) /* larger: sync the body before the footer */
+#define DIRS 4
+#define IOV 32
+
+struct piece {
+	STAILQ_ENTRY(piece) link;
+	size_t n;
+	char data[];
+};
+STAILQ_HEAD(pieces, piece);
+
+enum ending { OPEN, COMMIT, ABORT };
+
+struct spool_upload {
+	struct incoming *in;
+	TAILQ_ENTRY(spool_upload) link, finished; /* of the two lists */
+	/* the loop's */
+	uint64_t reserved, received;
+	struct pieces held;
+	size_t held_n;
+	void (*on_room)(int rc, void *arg);
+	void *room_arg;
+	void (*fn)(int rc, const struct spool_item *it, void *arg);
+	void *arg;
+	/* under the mutex */
+	struct pieces pieces;
+	size_t queued;
+	enum ending ending;
+	bool queued_up, running, tell_room, over, posted;
+	/* of the thread that runs it */
+	uint64_t temp;
+	int fd, rc;
+	uint64_t written;
+	EVP_MD_CTX *md;
+	struct spool_item item; /* texts are the upload's own */
+};
+TAILQ_HEAD(uploads, spool_upload);
+
+/* A number given out and not yet told. */
+struct fresh {
+	TAILQ_ENTRY(fresh) link;
+	uint64_t seq;
+	int64_t since_ms;
+	enum { FRESH_PENDING, FRESH_DURABLE, FRESH_GONE } state;
+	struct spool_item item;
+};
+
+struct item_dir {
+	uint64_t prefix;
+	int fd;
+	unsigned refs;
+};
+
+struct incoming {
+	const struct layout *l;
+	struct incoming_options opt;
+	const EVP_MD *sha256;
+	struct event *wake;
+	int efd;
+	uint64_t reserved; /* the loop's */
+	size_t held;       /* the loop's */
+	pthread_t *threads;
+	pthread_mutex_t mutex; /* guards what follows */
+	pthread_cond_t cond;
+	struct uploads work, finished;
+	unsigned live; /* uploads not yet freed */
+	size_t queued;
+	bool stop, woken;
+	TAILQ_HEAD(, fresh) fresh;
+	uint64_t fresh_n, next_seq, next_temp;
+	struct item_dir dirs[DIRS];
+	unsigned failures;
+	int64_t failed_ms;
+};
+
+/* ---- threads: writing ---------------------------------------------------- */
+
+static void
+pieces_free(struct pieces *ps)
+{
+	struct piece *p;
+
+	while ((p = STAILQ_FIRST(ps)) != NULL) {
+		STAILQ_REMOVE_HEAD(ps, link);
+		free(p);
+	}
+}
+
+static void
+temp_name(const struct spool_upload *u, char out[24])
+{
+	snprintf(out, 24, "%016" PRIx64, u->temp);
+}
+
+static int
+open_temp(struct spool_upload *u)
+{
+	char name[24];
+
+	temp_name(u, name);
+	u->fd = openat(u->in->l->incoming, name,
+	    O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0660);
+	if (u->fd < 0)
+		return -errno;
+	fchmod(u->fd, 0660); /* the agent reads it by the group */
+	u->md = EVP_MD_CTX_new();
+	if (u->md == NULL ||
+	    EVP_DigestInit_ex2(u->md, u->in->sha256, NULL) != 1)
+		return -ENOMEM;
+	return 0;
+}
+
+static int
+write_iov(struct spool_upload *u, struct iovec *v, int n)
+{
+	while (n > 0) {
+		ssize_t w = pwritev(u->fd, v, n, (off_t)u->written);
+
+		if (w < 0 && errno == EINTR)
+			continue;
+		if (w < 0)
+			return -errno;
+		if (w == 0)
+			return -EIO;
+		u->written += (uint64_t)w;
+		while (n > 0 && (size_t)w >= v->iov_len) {
+			w -= (ssize_t)v->iov_len;
+			v++;
+			n--;
+		}
+		if (n > 0) {
+			v->iov_base = (char *)v->iov_base + w;
+			v->iov_len -= (size_t)w;
+		}
+	}
+	return 0;
+}
+
+static int
+write_pieces(struct spool_upload *u, struct pieces *ps)
+{
+	struct iovec v[IOV];
+	struct piece *p = STAILQ_FIRST(ps);
+	int rc = u->rc;
+
+	if (rc == 0 && u->fd < 0)
+		rc = open_temp(u);
+	while (rc == 0 && p != NULL) {
+		int n = 0;
+
+		for (; p != NULL && n < IOV; p = STAILQ_NEXT(p, link)) {
+			EVP_DigestUpdate(u->md, p->data, p->n);
+			v[n++] = (struct iovec){ p->data, p->n };
+		}
+		rc = write_iov(u, v, n);
+	}
+	return rc;
+}
+
+/* ---- threads: committing ------------------------------------------------- */
+
+/* The open folder of a prefix; made, and its own name synced, if it is new.
+ * Called and returns with the mutex held. */
+static int
+dir_get(struct incoming *in, uint64_t seq, struct item_dir **out)
+{
+	uint64_t prefix = seq >> LAYOUT_DIR_BITS;
+	struct item_dir *d, *idle = NULL;
+	char name[14];
+	int fd;
+
+	for (d = in->dirs; d < in->dirs + DIRS; d++) {
+		if (d->fd >= 0 && d->prefix == prefix) {
+			d->refs++;
+			*out = d;
+			return 0;
+		}
+		if (d->refs == 0 &&
+		    (idle == NULL || d->fd < 0 ||
+			(idle->fd >= 0 && d->prefix < idle->prefix)))
+			idle = d;
+	}
+	if (idle == NULL)
+		return -EBUSY; /* numbers 4 folders apart at once: cannot be */
+	layout_dir_name(seq, name);
+	if (mkdirat(in->l->item, name, 02770) == 0) {
+		if (fsync(in->l->item) != 0)
+			return -errno;
+	} else if (errno != EEXIST) {
+		return -errno;
+	}
+	fd = openat(in->l->item, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	fchmod(fd, 02770);
+	if (idle->fd >= 0)
+		close(idle->fd);
+	*idle = (struct item_dir){ prefix, fd, 1 };
+	*out = idle;
+	return 0;
+}
+
+/* Tell what has become certain, in order. Called with the mutex held. */
+static void
+tell_fresh(struct incoming *in)
+{
+	struct fresh *f;
+
+	while ((f = TAILQ_FIRST(&in->fresh)) != NULL &&
+	    f->state != FRESH_PENDING) {
+		TAILQ_REMOVE(&in->fresh, f, link);
+		in->fresh_n--;
+		in->opt.on_durable(f->seq,
+		    f->state == FRESH_DURABLE ? &f->item : NULL, in->opt.arg);
+		free(f);
+	}
+}
+
+static struct fresh *
+number_new(struct spool_upload *u, struct item_dir **dir_out, int *rc_out)
+{
+	struct incoming *in = u->in;
+	struct fresh *f = xcalloc(1, sizeof(*f));
+
+	pthread_mutex_lock(&in->mutex);
+	f->seq = in->next_seq++;
+	f->since_ms = clock_ms();
+	TAILQ_INSERT_TAIL(&in->fresh, f, link);
+	in->fresh_n++;
+	*rc_out = dir_get(in, f->seq, dir_out);
+	pthread_mutex_unlock(&in->mutex);
+	u->item.seq = f->seq;
+	layout_id(in->l->epoch, f->seq, u->item.id);
+	return f;
+}
+
+static struct spool_item
+item_copy(const struct spool_item *from)
+{
+	struct spool_item it = *from;
+
+	it.device = xstrdup(from->device);
+	it.name = xstrdup(from->name);
+	it.type = xstrdup(from->type);
+	it.address = xstrdup(from->address);
+	it.last_error = xstrdup("");
+	it.storage = xstrdup("");
+	it.key = xstrdup("");
+	it.encoding = xstrdup("");
+	it.kept = xstrdup("");
+	return it;
+}
+
+static void
+number_settle(struct incoming *in, struct fresh *f, struct item_dir *dir,
+    const struct spool_item *item, int rc)
+{
+	if (rc == 0)
+		f->item = item_copy(item);
+	pthread_mutex_lock(&in->mutex);
+	f->state = rc == 0 ? FRESH_DURABLE : FRESH_GONE;
+	if (dir != NULL)
+		dir->refs--;
+	tell_fresh(in);
+	pthread_mutex_unlock(&in->mutex);
+}
+
+static int
+write_footer(struct spool_upload *u, unsigned flags)
+{
+	struct footer f = { .size = u->item.size,
+		.seq = u->item.seq,
+		.epoch = u->in->l->epoch,
+		.flags = flags,
+		.received_wall_ms = u->item.received_wall_ms,
+		.device = u->item.device,
+		.name = u->item.name,
+		.type = u->item.type,
+		.address = u->item.address };
+	struct iovec v;
+	int rc;
+
+	memcpy(f.sha256, u->item.sha256, sizeof(f.sha256));
+	v.iov_base = footer_encode(&f, &v.iov_len);
+	rc = write_iov(u, &(struct iovec){ v.iov_base, v.iov_len }, 1);
+	free(v.iov_base);
+	return rc;
+}
+
+/* Sync body and name; on failure nothing of it remains. */
+static int
+make_durable(struct spool_upload *u, struct item_dir *dir)
+{
+	const struct layout *l = u->in->l;
+	char temp[24], name[31];
+	const char *last = name + 14;
+	int rc = 0;
+
+	temp_name(u, temp);
+	layout_item_name(u->item.seq, name);
+	if (!u->in->opt.sync_single && fdatasync(u->fd) != 0)
+		return -errno; /* cleanup removes incoming/N */
+	if (renameat(l->incoming, temp, dir->fd, last) != 0)
+		return -errno;
+	if (fsync(u->in->opt.sync_single ? u->fd : dir->fd) != 0) {
+		rc = -errno;
+		unlinkat(dir->fd, last, 0);
+	}
+	return rc;
+}
+
+static int
+commit(struct spool_upload *u)
+{
+	struct item_dir *dir = NULL;
+	struct fresh *f;
+	unsigned flags = 0, n = 32;
+	int rc;
+
+	u->item.size = u->written;
+	EVP_DigestFinal_ex(u->md, u->item.sha256, &n);
+	if (u->written > SYNC_FIRST) {
+		if (fdatasync(u->fd) != 0)
+			return -errno;
+		flags = FOOTER_F_BODY_SYNCED;
+	}
+	f = number_new(u, &dir, &rc);
+	if (rc == 0)
+		rc = write_footer(u, flags);
+	if (rc == 0)
+		rc = make_durable(u, dir);
+	number_settle(u->in, f, dir, &u->item, rc);
+	return rc;
+}
+
+static void
+note_outcome(struct incoming *in, int rc)
+{
+	pthread_mutex_lock(&in->mutex);
+	if (rc == 0) {
+		in->failures = 0;
+	} else if (rc != -ENOSPC && rc != -EDQUOT) {
+		in->failures++;
+		in->failed_ms = clock_ms();
+	}
+	pthread_mutex_unlock(&in->mutex);
+}
+
+static void
+cleanup(struct spool_upload *u, bool keep)
+{
+	char name[24];
+
+	EVP_MD_CTX_free(u->md);
+	u->md = NULL;
+	if (u->fd < 0)
+		return;
+	close(u->fd);
+	u->fd = -1;
+	if (keep)
+		return;
+	temp_name(u, name);
+	unlinkat(u->in->l->incoming, name, 0);
+}
+
+/* ---- threads: the pool --------------------------------------------------- */
+
+/* Hand it back to the loop. Called with the mutex held. */
+static void
+post(struct incoming *in, struct spool_upload *u)
+{
+	uint64_t one = 1;
+
+	if (u->posted)
+		return; /* the loop will see its state of then */
+	u->posted = true;
+	TAILQ_INSERT_TAIL(&in->finished, u, finished);
+	if (in->woken)
+		return;
+	in->woken = true;
+	if (write(in->efd, &one, sizeof(one)) < 0)
+		log_error(
+		    "incoming: cannot wake the loop: %s", strerror(errno));
+}
+
+static void
+run(struct incoming *in, struct spool_upload *u)
+{
+	struct pieces ps = STAILQ_HEAD_INITIALIZER(ps);
+	enum ending ending = u->ending;
+	size_t n = u->queued;
+	int rc = 0;
+
+	STAILQ_CONCAT(&ps, &u->pieces);
+	u->running = true;
+	pthread_mutex_unlock(&in->mutex);
+	if (ending != ABORT)
+		rc = write_pieces(u, &ps);
+	if (ending == COMMIT && rc == 0)
+		rc = commit(u);
+	if (rc != 0 && u->rc == 0)
+		note_outcome(in, rc);
+	else if (ending == COMMIT && rc == 0)
+		note_outcome(in, 0);
+	if (rc != 0)
+		u->rc = rc;
+	if (ending != OPEN || u->rc != 0)
+		cleanup(u, ending == COMMIT && u->rc == 0);
+	pieces_free(&ps);
+	pthread_mutex_lock(&in->mutex);
+	u->running = false;
+	u->queued -= n;
+	in->queued -= n;
+	if (ending != OPEN) {
+		u->over = true;
+		post(in, u);
+	} else if (!STAILQ_EMPTY(&u->pieces) || u->ending != OPEN) {
+		u->queued_up = true;
+		TAILQ_INSERT_TAIL(&in->work, u, link);
+		pthread_cond_signal(&in->cond);
+	} else if (u->rc != 0 || (u->tell_room && u->queued <= QUEUED_LOW)) {
+		u->tell_room = true;
+		post(in, u);
+	}
+}
+
+static void *
+committer(void *arg)
+{
+	struct incoming *in = arg;
+
+	pthread_mutex_lock(&in->mutex);
+	for (;;) {
+		struct spool_upload *u = TAILQ_FIRST(&in->work);
+
+		if (u != NULL) {
+			TAILQ_REMOVE(&in->work, u, link);
+			u->queued_up = false;
+			run(in, u);
+		} else if (in->stop) {
+			break;
+		} else {
+			pthread_cond_wait(&in->cond, &in->mutex);
+		}
+	}
+	pthread_mutex_unlock(&in->mutex);
+	return NULL;
+}
+
+/* ---- the loop ------------------------------------------------------------ */
+
+static void
+upload_free(struct spool_upload *u)
+{
+	struct incoming *in = u->in;
+
+	in->reserved -= u->reserved;
+	pthread_mutex_lock(&in->mutex);
+	in->live--;
+	pthread_mutex_unlock(&in->mutex);
+	free(u->item.device);
+	free(u->item.name);
+	free(u->item.type);
+	free(u->item.address);
+	free(u);
+}
+
+static void
+on_posted(struct spool_upload *u, bool over, int rc)
+{
+	void (*on_room)(int, void *) = u->on_room;
+
+	if (!over) {
+		u->on_room = NULL;
+		if (on_room != NULL)
+			on_room(rc, u->room_arg);
+		return;
+	}
+	if (u->fn != NULL)
+		u->fn(rc, rc == 0 ? &u->item : NULL, u->arg);
+	upload_free(u);
+}
+
+static void
+on_wake(evutil_socket_t fd, short what, void *arg)
+{
+	struct incoming *in = arg;
+	struct spool_upload *u;
+	uint64_t n;
+
+	if (read(in->efd, &n, sizeof(n)) < 0 && errno != EAGAIN)
+		log_error("incoming: eventfd: %s", strerror(errno));
+	pthread_mutex_lock(&in->mutex);
+	in->woken = false;
+	while ((u = TAILQ_FIRST(&in->finished)) != NULL) {
+		bool over = u->over, room = u->tell_room;
+		int rc = u->rc;
+
+		TAILQ_REMOVE(&in->finished, u, finished);
+		u->posted = u->tell_room = false;
+		pthread_mutex_unlock(&in->mutex);
+		if (over || room)
+			on_posted(u, over, rc);
+		pthread_mutex_lock(&in->mutex);
+	}
+	pthread_mutex_unlock(&in->mutex);
+}
+
+struct incoming *
+incoming_new(struct event_base *base, const struct layout *l,
+    const struct incoming_options *opt)
+{
+	struct incoming *in = xcalloc(1, sizeof(*in));
+	pthread_attr_t at;
+
+	in->l = l;
+	in->opt = *opt;
+	if (in->opt.committers == 0)
+		in->opt.committers = COMMITTERS_DEFAULT;
+	in->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+	assert(in->sha256 != NULL);
+	in->next_seq = opt->next_seq;
+	in->next_temp = 1;
+	TAILQ_INIT(&in->work);
+	TAILQ_INIT(&in->finished);
+	TAILQ_INIT(&in->fresh);
+	for (int i = 0; i < DIRS; i++)
+		in->dirs[i].fd = -1;
+	pthread_mutex_init(&in->mutex, NULL);
+	pthread_cond_init(&in->cond, NULL);
+	in->efd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	in->wake = event_new(base, in->efd, EV_READ | EV_PERSIST, on_wake, in);
+	event_add(in->wake, NULL);
+	in->threads = xcalloc(in->opt.committers, sizeof(*in->threads));
+	pthread_attr_init(&at);
+	pthread_attr_setstacksize(&at, STACK);
+	for (unsigned i = 0; i < in->opt.committers; i++)
+		if (pthread_create(&in->threads[i], &at, committer, in) != 0) {
+			log_error("incoming: no thread: stopping");
+			abort();
+		}
+	pthread_attr_destroy(&at);
+	return in;
+}
+
+void
+incoming_free(struct incoming *in)
+{
+	if (in == NULL)
+		return;
+	pthread_mutex_lock(&in->mutex);
+	in->stop = true;
+	pthread_cond_broadcast(&in->cond);
+	pthread_mutex_unlock(&in->mutex);
+	for (unsigned i = 0; i < in->opt.committers; i++)
+		pthread_join(in->threads[i], NULL);
+	on_wake(in->efd, 0, in);
+	assert(in->live == 0); /* the caller aborts what it had open */
+	event_free(in->wake);
+	close(in->efd);
+	for (int i = 0; i < DIRS; i++)
+		if (in->dirs[i].fd >= 0)
+			close(in->dirs[i].fd);
+	EVP_MD_free((EVP_MD *)in->sha256);
+	pthread_mutex_destroy(&in->mutex);
+	pthread_cond_destroy(&in->cond);
+	free(in->threads);
+	free(in);
+}
+
+struct spool_upload *
+incoming_begin(struct incoming *in, uint64_t size)
+{
+	struct spool_upload *u = xcalloc(1, sizeof(*u));
+
+	u->in = in;
+	u->fd = -1;
+	STAILQ_INIT(&u->held);
+	STAILQ_INIT(&u->pieces);
+	u->reserved = size == UINT64_MAX ? 0 : size;
+	in->reserved += u->reserved;
+	pthread_mutex_lock(&in->mutex);
+	u->temp = in->next_temp++;
+	in->live++;
+	pthread_mutex_unlock(&in->mutex);
+	return u;
+}
+
+/* Give what is held, and the wish to end, to the pool. */
+static bool
+submit(struct spool_upload *u, enum ending ending)
+{
+	struct incoming *in = u->in;
+	bool pause;
+
+	pthread_mutex_lock(&in->mutex);
+	STAILQ_CONCAT(&u->pieces, &u->held);
+	u->queued += u->held_n;
+	in->queued += u->held_n;
+	if (u->ending == OPEN)
+		u->ending = ending;
+	pause =
+	    u->queued > QUEUED_HIGH || in->queued > QUEUED_ALL || u->rc != 0;
+	if (pause && ending == OPEN)
+		u->tell_room = true;
+	if (!u->queued_up && !u->running) {
+		u->queued_up = true;
+		TAILQ_INSERT_TAIL(&in->work, u, link);
+		pthread_cond_signal(&in->cond);
+	}
+	pthread_mutex_unlock(&in->mutex);
+	in->held -= u->held_n;
+	u->held_n = 0;
+	return pause;
+}
+
+int
+incoming_write(struct spool_upload *u, const void *p, size_t n)
+{
+	struct incoming *in = u->in;
+	struct piece *pc = xmalloc(sizeof(*pc) + n);
+
+	pc->n = n;
+	memcpy(pc->data, p, n);
+	STAILQ_INSERT_TAIL(&u->held, pc, link);
+	u->held_n += n;
+	in->held += n;
+	u->received += n;
+	if (u->received > u->reserved) {
+		in->reserved += u->received - u->reserved;
+		u->reserved = u->received;
+	}
+	if (u->held_n < HELD_ONE && u->reserved <= HELD_ONE &&
+	    in->held < HELD_MAX)
+		return 0;
+	return submit(u, OPEN) ? 1 : 0;
+}
+
+void
+incoming_on_room(
+    struct spool_upload *u, void (*fn)(int rc, void *arg), void *arg)
+{
+	u->on_room = fn;
+	u->room_arg = arg;
+}
+
+void
+incoming_commit(struct spool_upload *u, const struct spool_meta *meta,
+    void (*fn)(int rc, const struct spool_item *it, void *arg), void *arg)
+{
+	u->on_room = NULL;
+	u->fn = fn;
+	u->arg = arg;
+	u->item.device = xstrdup(meta->device);
+	u->item.name = xstrdup(meta->name);
+	u->item.type = xstrdup(meta->type);
+	u->item.address = xstrdup(meta->address);
+	u->item.received_wall_ms = clock_wall_ms();
+	submit(u, COMMIT);
+}
+
+void
+incoming_abort(struct spool_upload *u)
+{
+	u->on_room = NULL;
+	u->fn = NULL;
+	submit(u, ABORT);
+}
+
+uint64_t
+incoming_reserved(const struct incoming *in)
+{
+	return in->reserved;
+}
+
+void
+incoming_backlog(struct incoming *in, uint64_t *n_out, int64_t *age_out)
+{
+	struct fresh *f;
+
+	pthread_mutex_lock(&in->mutex);
+	f = TAILQ_FIRST(&in->fresh);
+	*n_out = in->fresh_n;
+	*age_out = f != NULL ? clock_ms() - f->since_ms : 0;
+	pthread_mutex_unlock(&in->mutex);
+}
+
+unsigned
+incoming_failures(struct incoming *in, int64_t *last_ms_out)
+{
+	unsigned n;
+
+	pthread_mutex_lock(&in->mutex);
+	n = in->failures;
+	*last_ms_out = in->failed_ms;
+	pthread_mutex_unlock(&in->mutex);
+	return n;
+}
+
+uint64_t
+incoming_next_seq(struct incoming *in)
+{
+	uint64_t n;
+
+	pthread_mutex_lock(&in->mutex);
+	n = in->next_seq;
+	pthread_mutex_unlock(&in->mutex);
+	return n;
+}

@@ -1,0 +1,330 @@
+/*
+ * keeper.c - the spool's slow housework, on a thread of its own
+ *
+ * First, where the index was lost, rows are made anew from the footers of all
+ * files up to rebuild_end, a few hundred a transaction, so that uploads come
+ * in and go out meanwhile; how far it got is in the index, so a crash goes on
+ * from there. Then, once per start, files at or below the mark that have no
+ * row are removed: their upload is done, only the unlink was missed. A file is
+ * never removed while rows may still be missing for lack of a rebuild.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "log.h"
+#include "spool_internal.h"
+#include "xalloc.h"
+
+#define CHUNK 256
+#define STACK (256 * 1024)
+#define PAUSE_MS 50 /* between chunks of the sweep: nothing hurries it */
+
+struct keeper {
+	struct spool *sp;
+	pthread_t thread;
+	pthread_mutex_t mutex;
+	pthread_cond_t cond;
+	bool stop, answered;
+	int rc; /* of the answer */
+};
+
+/* A job whose answer the keeper waits for. */
+struct chunk {
+	struct index_job job;
+	struct keeper *k;
+	struct spool_item items[CHUNK]; /* rebuild: rows to be */
+	size_t items_n;
+	uint64_t next;        /* rebuild: all below is done */
+	uint64_t seqs[CHUNK]; /* sweep: files; those with rows are zeroed */
+	size_t seqs_n;
+};
+
+static bool
+stopping(struct keeper *k)
+{
+	bool stop;
+
+	pthread_mutex_lock(&k->mutex);
+	stop = k->stop;
+	pthread_mutex_unlock(&k->mutex);
+	return stop;
+}
+
+static void
+pause_ms(struct keeper *k, int64_t ms)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	ts.tv_nsec += ms % 1000 * 1000000;
+	ts.tv_sec += ms / 1000 + ts.tv_nsec / 1000000000;
+	ts.tv_nsec %= 1000000000;
+	pthread_mutex_lock(&k->mutex);
+	if (!k->stop)
+		pthread_cond_timedwait(&k->cond, &k->mutex, &ts);
+	pthread_mutex_unlock(&k->mutex);
+}
+
+static void
+on_settled(struct index_job *j)
+{
+	struct keeper *k = ((struct chunk *)j)->k;
+
+	pthread_mutex_lock(&k->mutex);
+	k->answered = true;
+	k->rc = j->rc;
+	pthread_cond_signal(&k->cond);
+	pthread_mutex_unlock(&k->mutex);
+}
+
+static void
+on_chunk_done(struct index_job *j)
+{
+	struct chunk *c = (struct chunk *)j;
+
+	for (size_t i = 0; i < c->items_n; i++)
+		spool_item_fini(&c->items[i]);
+	free(c);
+}
+
+/* Submit and wait; the chunk is gone afterwards. */
+static int
+ask(struct keeper *k, struct chunk *c, void (*settle)(struct index_job *))
+{
+	int rc;
+
+	c->k = k;
+	c->job.settle = settle;
+	c->job.done = on_chunk_done;
+	pthread_mutex_lock(&k->mutex);
+	k->answered = false;
+	index_submit(k->sp->ix, &c->job);
+	while (!k->answered)
+		pthread_cond_wait(&k->cond, &k->mutex);
+	rc = k->rc;
+	pthread_mutex_unlock(&k->mutex);
+	return rc;
+}
+
+/* ---- rebuild ------------------------------------------------------------- */
+
+static int
+run_rebuild(struct index_txn *t, struct index_job *j)
+{
+	struct chunk *c = (struct chunk *)j;
+	int rc = 0;
+
+	for (size_t i = 0; rc == 0 && i < c->items_n; i++)
+		if (!index_has(t, c->items[i].seq))
+			rc = spool_row_add(t, &c->items[i], true);
+	if (c->next > t->st->rebuild_next)
+		t->st->rebuild_next = c->next;
+	return rc;
+}
+
+static struct chunk *
+chunk_new(bool writes, int (*run)(struct index_txn *, struct index_job *))
+{
+	struct chunk *c = xcalloc(1, sizeof(*c));
+
+	c->job.writes = writes;
+	c->job.run = run;
+	return c;
+}
+
+static int
+rebuild_files(struct keeper *k, const uint64_t *seqs, size_t n, uint64_t from,
+    uint64_t end, uint64_t *made, uint64_t *bad)
+{
+	int rc = 0;
+
+	for (size_t i = 0; rc == 0 && i < n && !stopping(k);) {
+		struct chunk *c = chunk_new(true, run_rebuild);
+
+		for (; i < n && c->items_n < CHUNK; i++) {
+			if (seqs[i] < from || seqs[i] > end)
+				continue;
+			c->next = seqs[i] + 1;
+			if (recover_read(&k->sp->l, seqs[i], false,
+				&c->items[c->items_n]) == 0) {
+				c->items_n++;
+				(*made)++;
+			} else {
+				(*bad)++;
+			}
+		}
+		rc = ask(k, c, on_settled);
+	}
+	return rc;
+}
+
+static int
+each_dir(struct keeper *k, uint64_t from,
+    int (*fn)(struct keeper *k, const uint64_t *seqs, size_t n, void *arg),
+    void *arg)
+{
+	uint64_t *dirs = NULL, *seqs;
+	size_t dirs_n = 0, n;
+	int rc = recover_list_dirs(&k->sp->l, &dirs, &dirs_n);
+
+	for (size_t i = 0; rc == 0 && i < dirs_n && !stopping(k); i++) {
+		char name[14];
+		int fd;
+
+		if (dirs[i] < from >> LAYOUT_DIR_BITS)
+			continue;
+		layout_dir_name(dirs[i] << LAYOUT_DIR_BITS, name);
+		fd = openat(
+		    k->sp->l.item, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (fd < 0)
+			continue; /* emptied and removed meanwhile */
+		seqs = NULL;
+		rc = recover_list(fd, &seqs, &n);
+		close(fd);
+		if (rc == 0)
+			rc = fn(k, seqs, n, arg);
+		free(seqs);
+	}
+	free(dirs);
+	return rc;
+}
+
+struct rebuild {
+	uint64_t from, end, made, bad;
+};
+
+static int
+rebuild_dir(struct keeper *k, const uint64_t *seqs, size_t n, void *arg)
+{
+	struct rebuild *r = arg;
+
+	return rebuild_files(k, seqs, n, r->from, r->end, &r->made, &r->bad);
+}
+
+static int
+rebuild(struct keeper *k)
+{
+	struct index_state st;
+	struct rebuild r;
+	struct chunk *c;
+	int rc;
+
+	index_snapshot(k->sp->ix, &st);
+	if (st.rebuild_next > st.rebuild_end || st.rebuild_end == 0)
+		return 0;
+	r = (struct rebuild){ st.rebuild_next, st.rebuild_end, 0, 0 };
+	log_warn("spool index is made anew from the files: uploads come in and "
+		 "go out meanwhile");
+	rc = each_dir(k, r.from, rebuild_dir, &r);
+	if (rc != 0 || stopping(k))
+		return rc;
+	c = chunk_new(true, run_rebuild);
+	c->next = r.end + 1;
+	rc = ask(k, c, on_settled);
+	log_info("spool index rebuilt uploads=%llu unreadable=%llu",
+	    (unsigned long long)r.made, (unsigned long long)r.bad);
+	return rc;
+}
+
+/* ---- sweep --------------------------------------------------------------- */
+
+/* On the index thread: leave the numbers that have no row. */
+static int
+run_sweep(struct index_txn *t, struct index_job *j)
+{
+	struct chunk *c = (struct chunk *)j;
+
+	for (size_t i = 0; i < c->seqs_n; i++)
+		if (c->seqs[i] > t->st->upto || index_has(t, c->seqs[i]))
+			c->seqs[i] = 0;
+	return 0;
+}
+
+/* On the index thread, after the look and outside of it. */
+static void
+settle_sweep(struct index_job *j)
+{
+	struct chunk *c = (struct chunk *)j;
+	struct spool *sp = c->k->sp;
+	char name[31];
+
+	for (size_t i = 0; j->rc == 0 && i < c->seqs_n; i++) {
+		if (c->seqs[i] == 0)
+			continue;
+		layout_item_name(c->seqs[i], name);
+		if (unlinkat(sp->l.item, name, 0) == 0)
+			log_info("spool swept seq=%llu: it was done before the "
+				 "last stop",
+			    (unsigned long long)c->seqs[i]);
+	}
+	on_settled(j);
+}
+
+static int
+sweep_dir(struct keeper *k, const uint64_t *seqs, size_t n, void *arg)
+{
+	int rc = 0;
+
+	for (size_t i = 0; rc == 0 && i < n && !stopping(k);) {
+		struct chunk *c = chunk_new(false, run_sweep);
+
+		for (; i < n && c->seqs_n < CHUNK; i++)
+			c->seqs[c->seqs_n++] = seqs[i];
+		rc = ask(k, c, settle_sweep);
+		pause_ms(k, PAUSE_MS);
+	}
+	return rc;
+}
+
+static void *
+keeper_thread(void *arg)
+{
+	struct keeper *k = arg;
+	int rc = rebuild(k);
+
+	if (rc == 0 && !stopping(k))
+		rc = each_dir(k, 0, sweep_dir, NULL);
+	if (rc != 0)
+		log_error("spool housework stopped: %s: start again when the "
+			  "disk is well",
+		    strerror(-rc));
+	return NULL;
+}
+
+struct keeper *
+keeper_new(struct spool *sp)
+{
+	struct keeper *k = xcalloc(1, sizeof(*k));
+	pthread_attr_t at;
+
+	k->sp = sp;
+	pthread_mutex_init(&k->mutex, NULL);
+	pthread_cond_init(&k->cond, NULL);
+	pthread_attr_init(&at);
+	pthread_attr_setstacksize(&at, STACK);
+	if (pthread_create(&k->thread, &at, keeper_thread, k) != 0) {
+		log_error("spool: no thread: stopping");
+		abort();
+	}
+	pthread_attr_destroy(&at);
+	return k;
+}
+
+void
+keeper_stop(struct keeper *k)
+{
+	if (k == NULL)
+		return;
+	pthread_mutex_lock(&k->mutex);
+	k->stop = true;
+	pthread_cond_broadcast(&k->cond);
+	pthread_mutex_unlock(&k->mutex);
+	pthread_join(k->thread, NULL);
+	pthread_mutex_destroy(&k->mutex);
+	pthread_cond_destroy(&k->cond);
+	free(k);
+}

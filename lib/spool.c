@@ -1,0 +1,490 @@
+/*
+ * spool.c - uploads that we have acknowledged and the cloud has not
+ *
+ * A file per upload is the truth, the LMDB index follows it. The order of the
+ * steps is what lets an acknowledged upload survive a power cut:
+ *	accept	write incoming/N with its footer, fdatasync, rename to item/N,
+ *		fsync the folder, 201; the row comes within a second
+ *	done	commit the removal of the row, then unlink
+ * So a crash can leave a file without a row (the next start adds it if it is
+ * newer than what the index has seen, else sweeps it), never a row without its
+ * file. Rows are added in order of number without gaps, together with the
+ * number up to which all is indexed. This file opens and closes a spool and is
+ * the writer's side of it; spool_drain.c, spool_change.c and spool_view.c take
+ * uploads out, change their rows and look.
+ */
+#include "spool.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <event2/event.h>
+
+#include "clock.h"
+#include "log.h"
+#include "spool_internal.h"
+#include "xalloc.h"
+
+#define BACKLOG_MAX 4096 /* uploads not yet indexed */
+#define BACKLOG_MS 10000 /* and for how long */
+#define FAILURES_MAX 5   /* in a row; then ingest rests */
+#define FAILURES_REST_MS 5000
+#define INDEX_FULL_PERCENT 70
+#define PER_FILE 512 /* footer, counted with the body */
+
+void
+spool_item_fini(struct spool_item *it)
+{
+	free(it->device);
+	free(it->name);
+	free(it->type);
+	free(it->address);
+	free(it->last_error);
+	free(it->storage);
+	free(it->key);
+	free(it->encoding);
+	free(it->kept);
+	memset(it, 0, sizeof(*it));
+}
+
+const char *
+spool_state_name(enum spool_state s)
+{
+	static const char *const names[] = { "waiting", "sending", "held",
+		"quarantined" };
+
+	return names[s];
+}
+
+/* ---- the index follows ----------------------------------------------------
+ */
+
+int
+spool_row_add(struct index_txn *t, const struct spool_item *it, bool found)
+{
+	struct row r = { .item = *it, .received_clock = t->now };
+	int rc;
+
+	r.item.state = SPOOL_WAITING;
+	r.item.found = found;
+	rc = index_put(t, it->seq, NULL, &r);
+	if (rc != 0)
+		return rc;
+	t->st->accepted++;
+	t->st->accepted_bytes += it->size;
+	t->st->waiting++;
+	t->st->waiting_bytes += it->size;
+	return 0;
+}
+
+/* Rows are added strictly in order: one that came before those that failed
+ * would move the mark past files whose rows are missing. */
+static int
+run_add(struct index_txn *t, struct index_job *j)
+{
+	struct add_job *a = (struct add_job *)j;
+	int rc;
+
+	if (a->order != a->sp->order_done + t->scratch + 1)
+		return -EAGAIN;
+	rc = spool_row_add(t, &a->item, false);
+	if (rc != 0)
+		return rc;
+	t->scratch++;
+	t->st->upto = a->item.seq;
+	return 0;
+}
+
+static void
+settle_add(struct index_job *j)
+{
+	struct add_job *a = (struct add_job *)j;
+
+	if (j->rc == 0)
+		a->sp->order_done = a->order;
+}
+
+/* On the loop. */
+static void
+on_added(struct index_job *j)
+{
+	struct add_job *a = (struct add_job *)j;
+	struct spool *sp = a->sp;
+	struct timeval second = { 1, 0 };
+	bool tell;
+
+	if (j->rc != 0 && !sp->closing) {
+		a->failed = true;
+		event_add(sp->retry, &second);
+		return;
+	}
+	pthread_mutex_lock(&sp->mutex);
+	STAILQ_REMOVE(&sp->unindexed, a, add_job, link);
+	sp->unindexed_n--;
+	sp->unindexed_bytes -= a->item.size;
+	/* One ring for many rows of a batch. */
+	tell = sp->unindexed_n == 0 || a->order % 64 == 0;
+	pthread_mutex_unlock(&sp->mutex);
+	if (tell && sp->on_change != NULL)
+		sp->on_change(sp->change_arg);
+	spool_item_fini(&a->item);
+	free(a);
+}
+
+static void
+on_retry(evutil_socket_t fd, short what, void *arg)
+{
+	struct spool *sp = arg;
+	struct add_job *a;
+
+	pthread_mutex_lock(&sp->mutex);
+	STAILQ_FOREACH(a, &sp->unindexed, link)
+	if (a->failed) {
+		a->failed = false;
+		index_submit(sp->ix, &a->job);
+	}
+	pthread_mutex_unlock(&sp->mutex);
+}
+
+/* On a committer thread, in order of seq. */
+static void
+on_durable(uint64_t seq, struct spool_item *item, void *arg)
+{
+	struct spool *sp = arg;
+	struct add_job *a;
+
+	if (item == NULL)
+		return; /* given up: the next row moves the mark past it */
+	a = xcalloc(1, sizeof(*a));
+	a->sp = sp;
+	a->item = *item;
+	a->job = (struct index_job){ .writes = true,
+		.lazy = true,
+		.run = run_add,
+		.settle = settle_add,
+		.done = on_added };
+	pthread_mutex_lock(&sp->mutex);
+	a->order = ++sp->order;
+	STAILQ_INSERT_TAIL(&sp->unindexed, a, link);
+	sp->unindexed_n++;
+	sp->unindexed_bytes += item->size;
+	pthread_mutex_unlock(&sp->mutex);
+	index_submit(sp->ix, &a->job);
+}
+
+/* ---- open and close -------------------------------------------------------
+ */
+
+/* On the index thread, once a second. */
+static void
+on_tick(bool changed, void *arg)
+{
+	struct spool *sp = arg;
+	struct statvfs fs;
+
+	if (fstatvfs(sp->l.root, &fs) == 0) {
+		sp->disk_free = (uint64_t)fs.f_bavail * fs.f_frsize;
+		sp->disk_total = (uint64_t)fs.f_blocks * fs.f_frsize;
+		/* Some file systems have no fixed number of inodes. */
+		sp->inodes_free = fs.f_files == 0 ? UINT64_MAX : fs.f_favail;
+	}
+	if (changed)
+		sp->index_used = index_used(sp->ix);
+}
+
+static uint64_t
+index_size_for(const struct spool_options *opt)
+{
+	uint64_t size =
+	    opt->index_size != 0 ? opt->index_size : opt->max_size / 32;
+
+	if (size < 1 << 20)
+		size = 1 << 20;
+	if (opt->index_size == 0 && size < 16 << 20)
+		size = 16 << 20;
+	return (size + 0xffff) & ~(uint64_t)0xffff;
+}
+
+/* A damaged index goes aside; a new one is filled from the files. */
+static int
+remake_index(struct spool *sp, const char *path, int why)
+{
+	uint64_t highest;
+	int rc = recover_highest(&sp->l, &highest);
+
+	if (rc != 0)
+		return rc;
+	if (why == -EBADMSG) {
+		char *aside = xasprintf("%s.damaged", path);
+		char *old = xasprintf("%s/data.mdb", aside);
+
+		remove(old);
+		free(old);
+		old = xasprintf("%s/lock.mdb", aside);
+		remove(old);
+		free(old);
+		remove(aside);
+		if (rename(path, aside) != 0)
+			rc = -errno;
+		log_error("spool index %s is damaged: kept as %s, a new one is "
+			  "made from the files",
+		    path, aside);
+		free(aside);
+	}
+	if (rc == 0)
+		rc = index_create(path, sp->l.index_size, highest);
+	return rc;
+}
+
+static int
+open_index(struct spool *sp, char **why_out)
+{
+	char *path = xasprintf("%s/index", sp->l.dir);
+	int rc = index_open(sp->base, path, sp->l.index_size, &sp->ix);
+
+	if ((rc == -ENOENT || rc == -EBADMSG) && sp->role == SPOOL_WRITER) {
+		rc = remake_index(sp, path, rc);
+		if (rc == 0)
+			rc = index_open(
+			    sp->base, path, sp->l.index_size, &sp->ix);
+	}
+	if (rc == -ENOSPC)
+		*why_out =
+		    xasprintf("no room for the index of %llu MB in %s: "
+			      "free some space or set [spool] index_size",
+			(unsigned long long)sp->l.index_size >> 20, path);
+	free(path);
+	return rc;
+}
+
+static int
+open_writer(struct spool *sp)
+{
+	struct incoming_options io = { .committers = sp->opt.committers,
+		.sync_single = sp->opt.sync_single,
+		.on_durable = on_durable,
+		.arg = sp };
+	int rc = recover_empty_incoming(&sp->l);
+
+	if (rc == 0)
+		rc = recover_tail(&sp->l, sp->ix, &io.next_seq);
+	if (rc != 0)
+		return rc;
+	index_start(sp->ix);
+	sp->in = incoming_new(sp->base, &sp->l, &io);
+	sp->keeper = keeper_new(sp);
+	return 0;
+}
+
+int
+spool_open(struct event_base *base, const char *dir, enum spool_role role,
+    const struct spool_options *opt, struct spool **sp_out, char **why_out)
+{
+	struct spool *sp = xcalloc(1, sizeof(*sp));
+	int rc;
+
+	*why_out = NULL;
+	sp->base = base;
+	sp->role = role;
+	sp->opt = *opt;
+	sp->next_due = -1;
+	pthread_mutex_init(&sp->mutex, NULL);
+	STAILQ_INIT(&sp->unindexed);
+	sp->retry = evtimer_new(base, on_retry, sp);
+	rc = layout_open(dir, role == SPOOL_WRITER,
+	    role == SPOOL_WRITER ? "writer" : "drainer", index_size_for(opt),
+	    &sp->l, why_out);
+	if (rc != 0) {
+		event_free(sp->retry);
+		pthread_mutex_destroy(&sp->mutex);
+		free(sp);
+		return rc;
+	}
+	rc = open_index(sp, why_out);
+	if (rc == 0) {
+		index_on_tick(sp->ix, on_tick, sp);
+		on_tick(true, sp);
+		if (role == SPOOL_WRITER)
+			rc = open_writer(sp);
+		else
+			index_start(sp->ix);
+	}
+	if (rc != 0) {
+		spool_close(sp);
+		return rc;
+	}
+	*sp_out = sp;
+	return 0;
+}
+
+void
+spool_close(struct spool *sp)
+{
+	struct add_job *a;
+
+	if (sp == NULL)
+		return;
+	keeper_stop(sp->keeper);
+	incoming_free(sp->in);
+	sp->closing = true; /* rows that still fail are the next start's work */
+	index_close(sp->ix);
+	while ((a = STAILQ_FIRST(&sp->unindexed)) != NULL) {
+		STAILQ_REMOVE_HEAD(&sp->unindexed, link);
+		spool_item_fini(&a->item);
+		free(a);
+	}
+	event_free(sp->retry);
+	layout_close(&sp->l);
+	pthread_mutex_destroy(&sp->mutex);
+	free(sp);
+}
+
+void
+spool_on_change(struct spool *sp, void (*fn)(void *arg), void *arg)
+{
+	sp->on_change = fn;
+	sp->change_arg = arg;
+}
+
+/* ---- room -----------------------------------------------------------------
+ */
+
+static int
+no_room(struct spool *sp, int rc, const char **why_out, const char *fmt,
+    uint64_t have, uint64_t limit)
+{
+	snprintf(sp->why, sizeof(sp->why), fmt, (unsigned long long)have,
+	    (unsigned long long)limit);
+	if (rc == -ENOSPC && !sp->full) {
+		sp->full = true;
+		log_error("%s: refusing uploads until there is room", sp->why);
+	}
+	*why_out = sp->why;
+	return rc;
+}
+
+/* Once full, some room more than the last byte must come free. */
+static uint64_t
+with_hysteresis(const struct spool *sp, uint64_t limit)
+{
+	return sp->full ? limit / 50 : 0; /* 2 % */
+}
+
+static int
+check_space(struct spool *sp, uint64_t size, const char **why_out)
+{
+	uint64_t used, pending, slack, index_limit;
+	struct index_state st;
+
+	index_snapshot(sp->ix, &st);
+	pthread_mutex_lock(&sp->mutex);
+	pending = sp->unindexed_bytes + sp->unindexed_n * PER_FILE;
+	pthread_mutex_unlock(&sp->mutex);
+	pending += incoming_reserved(sp->in);
+	used = st.waiting_bytes + st.quarantined_bytes +
+	    (st.waiting + st.quarantined) * PER_FILE + pending;
+	slack = with_hysteresis(sp, sp->opt.max_size);
+	if (used + slack + size + PER_FILE > sp->opt.max_size)
+		return no_room(sp, -ENOSPC, why_out,
+		    "spool full used=%llu max_size=%llu", used,
+		    sp->opt.max_size);
+	slack = with_hysteresis(sp, sp->opt.free_floor);
+	if (sp->disk_free < sp->opt.free_floor + slack + size + pending)
+		return no_room(sp, -ENOSPC, why_out,
+		    "disk full free=%llu free_floor=%llu", sp->disk_free,
+		    sp->opt.free_floor);
+	if (sp->inodes_free < 256)
+		return no_room(sp, -ENOSPC, why_out,
+		    "disk out of inodes free=%llu floor=%llu", sp->inodes_free,
+		    256);
+	index_limit = sp->l.index_size / 100 * INDEX_FULL_PERCENT;
+	if (sp->index_used + with_hysteresis(sp, index_limit) > index_limit)
+		return no_room(sp, -ENOSPC, why_out,
+		    "index full used=%llu limit=%llu", sp->index_used,
+		    index_limit);
+	return 0;
+}
+
+static int
+check_backlog(struct spool *sp, const char **why_out)
+{
+	uint64_t n, pending;
+	int64_t age, failed_ms;
+	unsigned failures = incoming_failures(sp->in, &failed_ms);
+
+	if (failures >= FAILURES_MAX &&
+	    clock_ms() - failed_ms < FAILURES_REST_MS)
+		return no_room(sp, -EBUSY, why_out,
+		    "disk failing writes_failed=%llu rest_ms=%llu", failures,
+		    FAILURES_REST_MS);
+	incoming_backlog(sp->in, &n, &age);
+	pthread_mutex_lock(&sp->mutex);
+	pending = sp->unindexed_n;
+	if (!STAILQ_EMPTY(&sp->unindexed)) {
+		int64_t a =
+		    clock_ms() - STAILQ_FIRST(&sp->unindexed)->job.queued_ms;
+
+		if (a > age)
+			age = a;
+	}
+	pthread_mutex_unlock(&sp->mutex);
+	if (n + pending > BACKLOG_MAX || age > BACKLOG_MS)
+		return no_room(sp, -EBUSY, why_out,
+		    "index behind uploads=%llu age_ms=%llu", n + pending,
+		    (uint64_t)age);
+	return 0;
+}
+
+int
+spool_reserve(struct spool *sp, uint64_t size, struct spool_upload **u_out,
+    const char **why_out)
+{
+	uint64_t known = size == UINT64_MAX ? 0 : size;
+	int rc;
+
+	assert(sp->role == SPOOL_WRITER);
+	if (known > sp->opt.max_upload)
+		return no_room(sp, -EFBIG, why_out,
+		    "upload too large size=%llu max_upload=%llu", known,
+		    sp->opt.max_upload);
+	rc = check_space(sp, known, why_out);
+	if (rc == 0) {
+		if (sp->full)
+			log_info("spool has room again: taking uploads");
+		sp->full = false;
+		rc = check_backlog(sp, why_out);
+	}
+	if (rc != 0)
+		return rc;
+	*u_out = incoming_begin(sp->in, size);
+	return 0;
+}
+
+int
+spool_write(struct spool_upload *u, const void *p, size_t n)
+{
+	return incoming_write(u, p, n);
+}
+
+void
+spool_on_room(
+    struct spool_upload *u, void (*on_room)(int rc, void *arg), void *arg)
+{
+	incoming_on_room(u, on_room, arg);
+}
+
+void
+spool_commit(struct spool_upload *u, const struct spool_meta *meta,
+    void (*fn)(int rc, const struct spool_item *it, void *arg), void *arg)
+{
+	incoming_commit(u, meta, fn, arg);
+}
+
+void
+spool_abort(struct spool_upload *u)
+{
+	incoming_abort(u);
+}

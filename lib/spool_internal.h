@@ -1,0 +1,95 @@
+/*
+ * spool_internal.h - what the files of the spool share; nobody else's business
+ */
+#ifndef SPOOL_INTERNAL_H
+#define SPOOL_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "incoming.h"
+#include "index.h"
+#include "layout.h"
+#include "spool.h"
+
+struct keeper;
+
+struct spool {
+	struct event_base *base;
+	enum spool_role role;
+	struct spool_options opt;
+	struct layout l;
+	struct index *ix;
+	struct incoming *in;   /* the writer's, else NULL */
+	struct keeper *keeper; /* the writer's */
+	void (*on_change)(void *arg);
+	void *change_arg;
+	bool closing;
+	bool full; /* the loop's: hysteresis of spool_reserve() */
+	char why[128];
+	/* written by the index thread */
+	atomic_ullong disk_free, disk_total, inodes_free, index_used;
+	/* durable, row still to come; guarded by its mutex */
+	pthread_mutex_t mutex;
+	uint64_t unindexed_n, unindexed_bytes;
+	STAILQ_HEAD(, add_job) unindexed; /* in order of seq */
+	uint64_t order;                   /* of the last one put there */
+	/* the index thread's: all up to it have their rows */
+	uint64_t order_done;
+	/* the loop's: rows that could not be written, tried again each second
+	 */
+	struct event *retry;
+	/* of spool_ready(), index thread */
+	uint64_t quiet_txn, quiet_after;
+	int64_t quiet_until;
+	bool quiet;
+	atomic_llong next_due; /* clock_ms() of the next deferred one, or -1 */
+};
+
+/* A durable upload on its way to its row. */
+struct add_job {
+	struct index_job job;
+	STAILQ_ENTRY(add_job) link;
+	struct spool *sp;
+	uint64_t order; /* 1, 2, 3 ... in order of seq */
+	bool failed;
+	struct spool_item item;
+};
+
+/* recover.c: what the last second before a crash left; before the index's
+ * thread runs. *next_seq_out: the first number to give out. */
+int recover_tail(
+    const struct layout *l, struct index *ix, uint64_t *next_seq_out);
+/* The highest number that any file below item/ has; 0 if there is none. */
+int recover_highest(const struct layout *l, uint64_t *seq_out);
+/* Remove all of incoming/. */
+int recover_empty_incoming(const struct layout *l);
+/* The numbers of the files of one folder (open descriptor), sorted, malloc'd.
+ */
+int recover_list(int dir, uint64_t **seqs_out, size_t *n_out);
+/* The prefixes of the folders of item/, sorted, malloc'd. */
+int recover_list_dirs(
+    const struct layout *l, uint64_t **prefixes_out, size_t *n_out);
+/* The item that a file's footer tells of; texts are the caller's. BLOCKS.
+ * deep: read the body too if only that can tell whether it is whole. */
+int recover_read(const struct layout *l, uint64_t seq, bool deep,
+    struct spool_item *item_out);
+
+/* keeper.c: rebuilds rows of a lost index, then sweeps files without rows. */
+struct keeper *keeper_new(struct spool *sp);
+void keeper_stop(struct keeper *k);
+
+/* index thread: add the row of a durable upload to the ledger and the table */
+int spool_row_add(struct index_txn *t, const struct spool_item *it, bool found);
+/* Change a row and the ledger's columns with it. before: state and times of
+ * old. 0 or a fault of the database. */
+int spool_row_change(
+    struct index_txn *t, const struct row *before, struct row *r);
+int spool_row_end(struct index_txn *t, struct row *r, enum spool_end how);
+/* Replace a text of an item, cut to what a row may hold. */
+void spool_set_text(char **field, const char *s);
+/* Fill in what the row knows by time. */
+void spool_item_from_row(
+    const struct spool *sp, const struct index_txn *t, struct row *r);
+
+#endif
