@@ -218,7 +218,7 @@ wait_waiting(struct site *s, uint64_t n)
 {
 	for (int i = 0; i < 200; i++) {
 		status(s);
-		if (s->st.waiting == n)
+		if (s->st.waiting == n && s->st.not_indexed == 0)
 			return;
 		usleep(20000);
 	}
