@@ -25,28 +25,36 @@ struct http_head {
 	const char *method; /* as sent, case matters */
 	const char *target; /* as sent; absolute-form cut to origin-form */
 	const char *host;   /* Host or authority, "" if none (HTTP/1.0) */
-	struct http_header headers[HTTP_HEADERS_MAX];
-	unsigned headers_n;
-	unsigned minor; /* HTTP/1.minor: 0 or 1 */
-	bool chunked;   /* Transfer-Encoding: chunked */
+	const struct http_header *headers;
+	unsigned headers_n; /* at most HTTP_HEADERS_MAX */
+	unsigned minor;     /* HTTP/1.minor: 0 or 1 */
+	bool chunked;       /* Transfer-Encoding: chunked */
 	bool has_length;
 	uint64_t length;      /* Content-Length, if has_length */
 	bool expect_continue; /* and HTTP/1.1 */
 	bool keep_alive;      /* what the client asks for */
-	char *text;
+	char *text;           /* one block: the array, then the text */
 };
 
 /* Reads a head from pieces of any size. */
 struct http_head_reader {
-	char *buf;
+	char *buf; /* only while a head is incomplete */
 	size_t n, size, scanned, max;
-	unsigned lines;
-	int status; /* 0, or the refusal that stays */
+	size_t line; /* where the line begins that is not complete */
+	const char *why;
+	unsigned short lines; /* complete ones */
+	unsigned char blanks; /* empty lines before the request line */
+	bool cr;              /* half of one */
+	short status;         /* 0, or the refusal that stays */
 };
 
 void http_head_reader_init(struct http_head_reader *r, size_t max);
 void http_head_reader_fini(struct http_head_reader *r);
 /*
+ * Lines end in CRLF; a lone LF is refused, since what stands before us might
+ * not take it for an end (RFC 9112 2.2 leaves the choice). So are folded lines.
+ * Up to 8 empty lines before the request line are passed over.
+ *
  * Take octets of a head. *used_out: how many belonged to it. 0: more is needed.
  * 1: *head_out is complete, the caller frees it by http_head_fini(); the reader
  * is ready for the next. < 0: minus the HTTP status to refuse with (400, 411 is
@@ -71,6 +79,7 @@ struct http_body {
 	enum http_framing framing;
 	uint64_t left;                 /* of the body or of the chunk */
 	uint64_t total;                /* body octets given out so far */
+	uint64_t extra;                /* octets of chunk extensions so far */
 	unsigned state, line, trailer; /* of the chunk decoder */
 };
 

@@ -1,13 +1,15 @@
 /*
  * http_server.h - HTTP/1.1 server on one libevent loop
  *
- * One connection is read with recv() into a 64 KiB buffer that all connections
- * of the loop share (TLS: a bufferevent with a high-water mark), so an idle or
- * slow connection costs little memory. Bodies are streamed to the handler's
+ * One connection is read with recv() or SSL_read() into a 64 KiB buffer that
+ * all connections of the loop share, so an idle or slow connection costs little
+ * memory. Bodies are streamed to the handler's
  * sink; nothing is gathered unless http_request_collect() asks for it.
  *
  * A request belongs to the server from its head until its `done` callback.
- * Handlers may answer at once or later, from the loop's thread only.
+ * Handlers may answer at once or later, from the loop's thread only. No call
+ * of a handler's frees its request: `done` always comes from the loop. From
+ * callbacks of a request any function may be called but http_server_free().
  */
 #ifndef HTTP_SERVER_H
 #define HTTP_SERVER_H
@@ -29,7 +31,8 @@ struct http_settings {
 	int64_t head_timeout_ms;  /* from its first octet to its last */
 	int64_t idle_timeout_ms;  /* between requests */
 	uint64_t min_rate;        /* octets per second of body, both ways, after
-				     a grace of head_timeout_ms */
+				     a grace of head_timeout_ms; 0: any. A fast
+				     start is worth a pause of up to 60 s */
 	unsigned max_connections; /* over it the idlest connection goes */
 	unsigned max_per_address; /* 0: no limit; unix sockets are exempt */
 	uint64_t drain_max;       /* octets read and dropped after a refusal */
@@ -53,6 +56,8 @@ struct http_route {
 	http_handler handler;
 };
 
+/* Needs a base of the epoll kind (the default); ignores SIGPIPE for the
+ * process, as sendfile(2) and OpenSSL require. routes must stay. */
 struct http_server *http_server_new(struct event_base *base,
     const struct http_settings *s, const struct http_route *routes,
     size_t routes_n, void *arg);
@@ -66,6 +71,12 @@ void http_server_settings(
  */
 int http_server_listen(struct http_server *hs, const char *name,
     const char *address, struct ssl_ctx_st *tls);
+/* A new certificate or client CA for the listener of that name; connections
+ * that are open keep what they have. -ENOENT: no such TLS listener. */
+int http_server_set_tls(
+    struct http_server *hs, const char *name, struct ssl_ctx_st *tls);
+/* The TCP port of the listener of that name; -ENOENT. */
+int http_server_port(const struct http_server *hs, const char *name);
 /* Take no new connection, end idle ones, let running requests finish; then
  * `drained` is called once (at once if there are none). */
 void http_server_drain(
@@ -83,7 +94,8 @@ const char *http_request_path(const struct http_request *rq);
 const char *http_request_param(const struct http_request *rq, const char *name);
 /* Raw query without '?', or "". */
 const char *http_request_query(const struct http_request *rq);
-/* Decoded query parameter, or NULL; lives as long as the request. */
+/* Decoded query parameter ('+' stays '+'), or NULL; lives as long as the
+ * request. */
 const char *http_request_query_get(struct http_request *rq, const char *name);
 const char *http_request_header(
     const struct http_request *rq, const char *name);
@@ -92,7 +104,8 @@ const char *http_request_peer(const struct http_request *rq);
 bool http_request_tls(const struct http_request *rq);
 /* The verified peer certificate's subject CN, or NULL. */
 const char *http_request_peer_name(const struct http_request *rq);
-/* Has it a body, and is its length known (else UINT64_MAX)? */
+/* Has it a body (one of Content-Length: 0, too; without one a PUT gets 411),
+ * and is its length known (else UINT64_MAX)? */
 bool http_request_has_body(const struct http_request *rq);
 uint64_t http_request_length(const struct http_request *rq);
 /* One pointer of the handler's, handed back by http_request_user(). */
@@ -102,6 +115,13 @@ void *http_request_user(const struct http_request *rq);
  * connection lost (!ok). After it rq is gone. */
 void http_request_on_done(struct http_request *rq,
     void (*done)(struct http_request *rq, bool ok, void *arg), void *arg);
+/*
+ * While a request waits for its answer, a reset or a closed Unix socket ends
+ * it (`done` with !ok). A FIN of TCP does not: a client may shut down its side
+ * and read the answer. After this call it does: for long polls and event
+ * streams, which nobody reads any more.
+ */
+void http_request_eof_ends(struct http_request *rq);
 
 /* Receives a body. All run on the loop. */
 struct http_sink {
@@ -113,7 +133,8 @@ struct http_sink {
 	/* The whole body has arrived, framing intact. Answer now or later. */
 	void (*end)(struct http_request *rq, void *arg);
 	/* It never will: connection lost, deadline, broken framing. The
-	 * server answers (400, 408) by itself; `done` follows. */
+	 * server answers (400, 408) by itself; `done` follows, with !ok. Not
+	 * called after a reply of the handler's own. */
 	void (*lost)(struct http_request *rq, void *arg);
 };
 /* Take the body: sends 100 Continue if it is waited for. Only from the
@@ -146,8 +167,11 @@ void http_reply_close(struct http_request *rq);
 
 /*
  * A long answer: begin, any number of writes, end. length is announced;
- * UINT64_MAX sends chunks (or closes, for HTTP/1.0). on_room is called when
- * less than 256 KiB wait to be sent; write moves the buffer's content.
+ * UINT64_MAX sends chunks (or closes, for HTTP/1.0). on_room (may be NULL) is
+ * called from the loop when less than 256 KiB wait to be sent: once after begin
+ * and then after each write. write moves the buffer's content; nothing is sent
+ * before the caller returns to the loop. An end before the announced length
+ * cuts the connection.
  */
 void http_reply_begin(struct http_request *rq, int status, const char *type,
     uint64_t length, void (*on_room)(struct http_request *rq, void *arg),
