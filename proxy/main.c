@@ -1,0 +1,244 @@
+/*
+ * main.c - edgehaul-proxy: takes uploads on the LAN
+ *
+ * One event loop; disks are waited for by the spool's threads. The proxy holds
+ * no credential and opens no connection: it talks to the agent through the
+ * spool, a doorbell and, for the operator, a Unix socket.
+ */
+#include "proxy.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sysexits.h>
+#include <event2/event.h>
+
+#include "clock.h"
+#include "daemon.h"
+#include "doorbell.h"
+#include "gateway_conf.h"
+#include "http_server.h"
+#include "log.h"
+#include "spool.h"
+#include "xalloc.h"
+
+// clang-format off
+static const struct http_route lan_routes[] = {
+	{ "GET HEAD", "/-/status.json", on_status_json },
+	{ "GET HEAD", "/-/health",      on_health },
+	{ "GET HEAD", "/-/uploads/:id", on_upload_query },
+	{ "PUT POST", "/-/*",           on_reserved_path },
+	{ "PUT POST", "/firmware/*",    on_reserved_path },
+	{ "PUT POST", "/*",             on_upload },
+};
+static const struct http_route control_routes[] = {
+	{ "GET HEAD", "/-/status.json", on_status_json },
+	{ "GET HEAD", "/-/health",      on_health },
+	{ "GET HEAD", "/-/uploads/:id", on_upload_query },
+	{ "GET",      "/queue",         on_queue },
+	{ "GET",      "/queue/:id",     on_upload_query },
+};
+// clang-format on
+#define N(a) (sizeof(a) / sizeof((a)[0]))
+
+static void
+on_spool_change(void *arg)
+{
+	struct proxy *px = arg;
+
+	doorbell_ring(px->bell, px->agent_bell, "ring");
+}
+
+static void
+on_ring(const char *msg, size_t n, void *arg)
+{
+	page_agent_told(arg, msg, n);
+}
+
+static struct http_settings
+settings_of(const struct gateway_conf *c)
+{
+	struct http_settings s;
+
+	http_settings_default(&s);
+	s.head_timeout_ms = c->head_timeout_ms;
+	s.min_rate = (uint64_t)c->min_rate;
+	s.max_connections = (unsigned)c->max_connections;
+	s.close_delimited = c->close_delimited;
+	return s;
+}
+
+static uint64_t
+floor_octets(const struct gateway_conf *c)
+{
+	struct statvfs fs;
+
+	if (!c->free_floor.is_percent)
+		return (uint64_t)c->free_floor.bytes;
+	if (statvfs(c->state_dir, &fs) != 0)
+		return 0;
+	return (uint64_t)((double)fs.f_blocks * (double)fs.f_frsize *
+	    c->free_floor.percent / 100);
+}
+
+static int
+open_spool(struct proxy *px)
+{
+	const struct gateway_conf *c = px->conf;
+	struct spool_options opt = { .max_size = (uint64_t)c->max_size,
+		.index_size = c->index_size > 0 ? (uint64_t)c->index_size : 0,
+		.sync_single = c->sync_order == SYNC_SINGLE,
+		.max_upload = (uint64_t)c->max_upload };
+	char *dir = gateway_conf_path(c, "spool"), *why;
+	int rc;
+
+	if (mkdir(c->state_dir, 0770) != 0 && errno != EEXIST &&
+	    errno != ENOENT)
+		log_warn("%s: %s", c->state_dir, strerror(errno));
+	opt.free_floor = floor_octets(c);
+	rc = spool_open(px->base, dir, SPOOL_WRITER, &opt, &px->spool, &why);
+	if (rc == -EBUSY)
+		log_error("%s: another edgehaul-proxy is using it: stop that "
+			  "one first",
+		    dir);
+	else if (rc != 0)
+		log_error("%s: %s", dir,
+		    why != NULL ? why
+			: rc == -EACCES || rc == -EPERM
+			? "no permission: give "
+			  "it to the proxy's user"
+			: strerror(-rc));
+	free(why);
+	free(dir);
+	return rc;
+}
+
+static int
+open_run_dir(struct proxy *px)
+{
+	char *bell = gateway_conf_path(px->conf, "proxy.bell");
+	int rc;
+
+	if (mkdir(px->conf->run_dir, 0770) != 0 && errno != EEXIST)
+		log_error("%s: %s: make it, or set [gateway] run_dir",
+		    px->conf->run_dir, strerror(errno));
+	rc = doorbell_open(px->base, bell, on_ring, px, &px->bell);
+	if (rc != 0)
+		log_error("%s: %s", bell, strerror(-rc));
+	px->agent_bell = gateway_conf_path(px->conf, "agent.bell");
+	free(bell);
+	return rc;
+}
+
+static int
+listen_all(struct proxy *px)
+{
+	struct http_settings s = settings_of(px->conf);
+	char *path = gateway_conf_path(px->conf, "proxy.sock");
+	char *address = xasprintf("unix:%s", path);
+	int rc;
+
+	px->lan = http_server_new(px->base, &s, lan_routes, N(lan_routes), px);
+	px->control = http_server_new(
+	    px->base, &s, control_routes, N(control_routes), px);
+	rc = http_server_listen(px->control, "control", address, NULL);
+	if (rc != 0)
+		log_error("%s: %s", address, strerror(-rc));
+	if (rc == 0) {
+		rc =
+		    http_server_listen(px->lan, "lan", px->conf->address, NULL);
+		if (rc != 0)
+			log_error("[listen] address %s: %s", px->conf->address,
+			    strerror(-rc));
+	}
+	free(address);
+	free(path);
+	return rc;
+}
+
+static void
+proxy_free(void *self)
+{
+	struct proxy *px = self;
+
+	if (px == NULL)
+		return;
+	http_server_free(px->lan);
+	http_server_free(px->control);
+	spool_close(px->spool);
+	doorbell_close(px->bell);
+	free(px->agent_bell);
+	free(px->agent_status);
+	free(px);
+}
+
+static int
+proxy_start(struct event_base *base, const void *conf, void **self_out)
+{
+	struct proxy *px = xcalloc(1, sizeof(*px));
+	int rc;
+
+	px->base = base;
+	px->conf = conf;
+	px->started_ms = clock_ms();
+	rc = open_run_dir(px);
+	if (rc == 0)
+		rc = open_spool(px);
+	if (rc == 0) {
+		spool_on_change(px->spool, on_spool_change, px);
+		rc = listen_all(px);
+	}
+	if (rc != 0) {
+		proxy_free(px);
+		return rc == -EACCES || rc == -EPERM    ? EX_NOPERM
+		    : rc == -EBUSY || rc == -EADDRINUSE ? EX_TEMPFAIL
+							: EX_IOERR;
+	}
+	*self_out = px;
+	return 0;
+}
+
+static void
+proxy_reload(void *self, const void *conf)
+{
+	struct proxy *px = self;
+	struct http_settings s = settings_of(conf);
+
+	px->conf = conf;
+	http_server_settings(px->lan, &s);
+}
+
+static void
+on_drained(void *arg)
+{
+	struct proxy *px = arg;
+
+	event_base_loopexit(px->base, NULL);
+}
+
+static void
+proxy_stop(void *self)
+{
+	struct proxy *px = self;
+
+	http_server_drain(px->lan, on_drained, px);
+}
+
+int
+main(int argc, char **argv)
+{
+	static const struct daemon_app app = {
+		.program = "edgehaul-proxy",
+		.summary = "takes uploads on the LAN and keeps them safe",
+		.config = SYSCONFDIR "/edgehaul/gateway.conf",
+		.table = &gateway_conf_table,
+		.start = proxy_start,
+		.reload = proxy_reload,
+		.stop = proxy_stop,
+		.free = proxy_free,
+	};
+
+	return daemon_main(argc, argv, &app);
+}

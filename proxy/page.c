@@ -1,0 +1,178 @@
+/*
+ * page.c - what the gateway tells of itself
+ *
+ * status.json is made of the spool's ledger, the proxy's own counters and the
+ * last word of the agent, which tells it by the doorbell each second: the
+ * proxy itself never looks at the WAN.
+ */
+#include "proxy.h"
+
+#include <string.h>
+#include <stdlib.h>
+
+#include "clock.h"
+#include "config.h"
+#include "control.h"
+#include "gateway_conf.h"
+#include "http_server.h"
+#include "json.h"
+#include "log.h"
+#include "spool.h"
+#include "xalloc.h"
+
+#define AGENT_SILENT_MS 10000
+
+struct ask {
+	struct proxy *px;
+	struct http_request *rq; /* NULL: gone */
+	bool health;
+};
+
+static void
+on_gone(struct http_request *rq, bool ok, void *arg)
+{
+	struct ask *a = arg;
+
+	if (a->rq == NULL)
+		free(a);
+	else
+		a->rq = NULL;
+}
+
+static cJSON *
+agent_json(const struct proxy *px)
+{
+	int64_t silent = clock_ms() - px->agent_seen_ms;
+	cJSON *o = NULL;
+
+	if (px->agent_status != NULL && silent < AGENT_SILENT_MS)
+		o = cJSON_Parse(px->agent_status);
+	if (o == NULL)
+		o = cJSON_CreateObject();
+	cJSON_AddBoolToObject(
+	    o, "running", px->agent_status != NULL && silent < AGENT_SILENT_MS);
+	return o;
+}
+
+static cJSON *
+status_json(const struct proxy *px, const struct spool_status *st)
+{
+	cJSON *o = cJSON_CreateObject(), *lan;
+
+	json_add_text(o, "gateway", px->conf->name);
+	json_add_text(o, "version", PACKAGE_VERSION);
+	json_add_int(o, "uptime", (clock_ms() - px->started_ms) / 1000);
+	cJSON_AddItemToObject(o, "ledger", control_ledger_json(st));
+	cJSON_AddItemToObject(o, "spool", control_spool_json(st));
+	lan = cJSON_AddObjectToObject(o, "lan");
+	json_add_int(lan, "connections", http_server_connections(px->lan));
+	json_add_int(lan, "uploads", (int64_t)px->count.uploads);
+	json_add_int(lan, "bytes", (int64_t)px->count.bytes);
+	json_add_int(lan, "refused", (int64_t)px->count.refused);
+	json_add_int(lan, "failed", (int64_t)px->count.failed);
+	cJSON_AddItemToObject(o, "agent", agent_json(px));
+	return o;
+}
+
+static void
+reply_health(struct http_request *rq, const struct spool_status *st)
+{
+	cJSON *o;
+
+	if (st->full) {
+		http_reply_error(rq, 503, st->why,
+		    "see `edgehaul status`: why is nothing delivered?");
+		return;
+	}
+	o = cJSON_CreateObject();
+	json_add_text(o, "status", "ok");
+	http_reply_json(rq, 200, o);
+}
+
+static void
+on_spool_status(int rc, const struct spool_status *st, void *arg)
+{
+	struct ask *a = arg;
+	struct http_request *rq = a->rq;
+
+	if (rq == NULL) {
+		free(a);
+		return;
+	}
+	a->rq = NULL; /* freed when the request is over */
+	if (rc != 0)
+		http_reply_error(rq, 503, "the index cannot be read",
+		    "look for \"index\" in the proxy's log");
+	else if (a->health)
+		reply_health(rq, st);
+	else
+		http_reply_json(rq, 200, status_json(a->px, st));
+}
+
+static void
+ask(struct proxy *px, struct http_request *rq, bool health)
+{
+	struct ask *a = xcalloc(1, sizeof(*a));
+
+	a->px = px;
+	a->rq = rq;
+	a->health = health;
+	http_request_on_done(rq, on_gone, a);
+	spool_status(px->spool, on_spool_status, a);
+}
+
+void
+on_status_json(struct http_request *rq, void *arg)
+{
+	ask(arg, rq, false);
+}
+
+void
+on_health(struct http_request *rq, void *arg)
+{
+	ask(arg, rq, true);
+}
+
+void
+on_upload_query(struct http_request *rq, void *arg)
+{
+	struct proxy *px = arg;
+
+	control_upload(rq, px->spool);
+}
+
+void
+on_queue(struct http_request *rq, void *arg)
+{
+	struct proxy *px = arg;
+
+	control_queue(rq, px->spool);
+}
+
+void
+on_reserved_path(struct http_request *rq, void *arg)
+{
+	http_reply_header(rq, "Allow", "GET, HEAD");
+	http_reply_error(rq, 405, "nothing can be uploaded below this path",
+	    "send PUT /upload/DEVICE/NAME");
+}
+
+void
+page_agent_told(struct proxy *px, const char *msg, size_t n)
+{
+	const char *why;
+	cJSON *o;
+
+	if (strncmp(msg, "status ", 7) != 0)
+		return;
+	o = json_parse(msg + 7, n - 7, n, &why);
+	if (!cJSON_IsObject(o)) {
+		log_debug("status of the agent is not readable");
+		cJSON_Delete(o);
+		return;
+	}
+	cJSON_Delete(o);
+	free(px->agent_status);
+	px->agent_status = xstrdup(msg + 7);
+	px->agent_seen_ms = clock_ms();
+}

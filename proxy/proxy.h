@@ -1,0 +1,45 @@
+/*
+ * proxy.h - the LAN side of the gateway: what its files share
+ */
+#ifndef PROXY_H
+#define PROXY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct doorbell;
+struct event_base;
+struct gateway_conf;
+struct http_request;
+struct http_server;
+struct spool;
+
+struct proxy {
+	struct event_base *base;
+	const struct gateway_conf *conf;
+	struct http_server *lan, *control;
+	struct spool *spool;
+	struct doorbell *bell;
+	char *agent_bell;      /* path of the agent's doorbell */
+	char *agent_status;    /* its last JSON, checked; NULL: none yet */
+	int64_t agent_seen_ms; /* clock_ms() of it */
+	int64_t started_ms;
+	struct {
+		uint64_t uploads, refused, failed, bytes;
+	} count;
+};
+
+/* upload.c */
+void on_upload(struct http_request *rq, void *proxy);
+
+/* page.c */
+void on_status_json(struct http_request *rq, void *proxy);
+void on_health(struct http_request *rq, void *proxy);
+void on_upload_query(struct http_request *rq, void *proxy);
+void on_queue(struct http_request *rq, void *proxy);
+void on_reserved_path(struct http_request *rq, void *proxy);
+/* A datagram of the agent: "status {json}". */
+void page_agent_told(struct proxy *px, const char *msg, size_t n);
+
+#endif
