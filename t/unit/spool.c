@@ -144,8 +144,8 @@ on_items(int rc, struct spool_item *items, size_t n, void *arg)
 	s->called = true;
 	s->items = xcalloc(n, sizeof(*items));
 	s->n = n;
-	memcpy(s->items, items, n * sizeof(*items));
 	for (size_t i = 0; i < n; i++) {
+		s->items[i] = items[i];
 		/* Copies, as some of them are borrowed. */
 		s->items[i].device = xstrdup(items[i].device);
 		s->items[i].name = xstrdup(items[i].name);
