@@ -572,6 +572,10 @@ conn_new(struct listener *l, int fd, const char *peer, struct address *a)
 		if (c->ssl == NULL || SSL_set_fd(c->ssl, fd) != 1)
 			abort(); /* out of memory */
 		SSL_set_accept_state(c->ssl);
+		SSL_set_mode(c->ssl,
+		    SSL_MODE_ENABLE_PARTIAL_WRITE |
+			SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+			SSL_MODE_RELEASE_BUFFERS);
 	}
 	hs->conns_n++;
 	TAILQ_INSERT_TAIL(&hs->idle, c, link);

@@ -58,6 +58,7 @@ struct server {
 	struct event_base *base;
 	struct http_server *hs;
 	char path[64];
+	unsigned runs;
 	struct stored got[STORED_MAX];
 	unsigned got_n;
 };
@@ -358,6 +359,7 @@ run(struct server *s, const struct kase *k, size_t piece, size_t cut,
 	size_t at = 0;
 
 	s->got_n = 0;
+	s->runs++;
 	client_open(s, &c);
 	turn(s);
 	while (at < k->n) {
@@ -417,7 +419,7 @@ test_corpus(void **state)
 		free(list[i]);
 	}
 	free(list);
-	print_message("# %d cases\n", ran);
+	print_message("# %d cases, %u runs\n", ran, s->runs);
 	assert_true(ran >= 47);
 }
 
