@@ -220,7 +220,10 @@ admit(struct proxy *px, struct http_request *rq, struct naming *who,
 		? who->camera->max_upload
 		: conf->max_upload);
 	type = http_request_header(rq, "Content-Type");
-	if (http_request_header(rq, "Content-Range") != NULL)
+	if (!http_request_has_body(rq))
+		refuse(px, rq, 411, "the upload has no length",
+		    "send Content-Length, or Transfer-Encoding: chunked");
+	else if (http_request_header(rq, "Content-Range") != NULL)
 		refuse(px, rq, 400, "parts of a file are not taken",
 		    "send the whole file, without Content-Range");
 	else if (type != NULL &&

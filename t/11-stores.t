@@ -40,7 +40,7 @@ sub arrives {
 
 # ---- S3 --------------------------------------------------------------------
 my $r = $site->put('/upload/cam-1/shot.jpg', $jpeg, type => 'image/jpeg');
-is($r->{status}, 201, '201');
+is($r->{status}, 201, 'answered 201');
 my $key = arrives($s3, $r->{json}{id}, $jpeg, 'image/jpeg');
 like($key, qr{^gw-1/cam-1/}, 'below the prefix of the gateway');
 my $odd = join '', map { chr } 0 .. 255;

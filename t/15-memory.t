@@ -36,7 +36,7 @@ while ($sent < $size) {
 }
 is($sent, $size, 'all was sent');
 my $r = $c->response(timeout => 120);
-is($r->{status}, 201, '201');
+is($r->{status}, 201, 'answered 201');
 is($r->{json}{size}, $size, 'size');
 is($r->{json}{sha256}, $sha->hexdigest, 'SHA-256');
 diag("RssAnon before $before kB, at most $most kB");
