@@ -66,7 +66,7 @@ print_help(void)
 	       "Exit codes: 0 good, 64 usage, 69 not running or not there, "
 	       "74 input or output,\n75 try later, 77 not permitted, "
 	       "78 configuration. See edgehaul(1).\n",
-	    CONF_FOLDER);
+	    SYSCONFDIR);
 }
 
 static void
@@ -157,7 +157,7 @@ main(int argc, char **argv)
 		{ "version", no_argument, NULL, 'V' },
 		{ NULL },
 	};
-	struct ctl ctl = { .config = CONF_FOLDER "/gateway.conf" };
+	struct ctl ctl = { .config = SYSCONFDIR "/edgehaul/gateway.conf" };
 	int opt, rc;
 
 	signal(SIGPIPE, SIG_IGN);

@@ -65,7 +65,7 @@ static void
 say_waiting(const struct view *v)
 {
 	int64_t n = number(v->ledger, "waiting");
-	int64_t age = number(v->spool, "oldest_age_ms");
+	int64_t age = number(v->spool, "oldest_age") * 1000;
 	struct small count, size, oldest;
 
 	if (n == 0) {
@@ -76,7 +76,7 @@ say_waiting(const struct view *v)
 	    n == 1 ? "" : "s",
 	    format_size(&size, number(v->spool, "waiting_bytes")),
 	    n == 1 ? "is" : "are");
-	if (age >= 0)
+	if (cJSON_IsNumber(member(v->spool, "oldest_age")))
 		printf(", the oldest for %s", format_time(&oldest, age));
 	printf(".\n");
 }
