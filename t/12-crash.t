@@ -58,6 +58,7 @@ sub camera {
 			$c = undef;
 			sleep 0.05 + 0.2 * rand;
 		}
+		sleep 0.5 * rand; # so that the kills fall among the uploads
 		my $ok = $r && $r->{status} =~ /^2/;
 		print $out join(' ', $n, $ok ? ($r->{status}, $r->{json}{id})
 			: ($r ? $r->{status} : 0, '-')), "\n";
