@@ -4,6 +4,7 @@ use strict;
 use warnings;
 use Test::More;
 use Edgehaul;
+use Edgehaul::Daemon;
 
 my $top = Edgehaul::top_srcdir();
 my @pages = glob "$top/doc/*.[1-8]";
@@ -23,11 +24,12 @@ SKIP: {
 my ($rc, $help) = Edgehaul::Daemon->run(
 	Edgehaul::top_builddir() . '/ctl/edgehaul', '--help');
 is($rc, 0, 'edgehaul --help');
+$help =~ s/^Examples:.*//ms;
 my $page = slurp("$top/doc/edgehaul.1");
 my @commands = $help =~ /^  ([a-z][a-z-]+(?: [a-z]+)?)(?= )/mg;
 cmp_ok(scalar(@commands), '>=', 6, 'it lists commands');
-like($page, qr/^\.It Cm \Q$_\E\b/m, "edgehaul(1) has $_") for @commands;
+ok($page =~ /^\.It Cm \Q$_\E\b/m, "edgehaul(1) has $_") for @commands;
 for my $code (0, 64, 69, 74, 75, 77, 78) {
-	like($page, qr/^\.It $code$/m, "edgehaul(1) has exit code $code");
+	ok($page =~ /^\.It $code$/m, "edgehaul(1) has exit code $code");
 }
 finish;
