@@ -300,6 +300,7 @@ END {
 sub site { shift; require Edgehaul::Site; Edgehaul::Site->new(@_) }
 sub signer { shift; require Edgehaul::Signer; Edgehaul::Signer->new(@_) }
 sub gateway { shift; require Edgehaul::Gateway; Edgehaul::Gateway->new(@_) }
+sub cloud { shift; require Edgehaul::Cloud; Edgehaul::Cloud->new(@_) }
 sub radosgw { shift; require Edgehaul::Radosgw; Edgehaul::Radosgw->new(@_) }
 sub azurite { shift; require Edgehaul::Azurite; Edgehaul::Azurite->new(@_) }
 

@@ -1,0 +1,55 @@
+/*
+ * scheduler_private.h - what scheduler.c and fill.c share
+ */
+#ifndef SCHEDULER_PRIVATE_H
+#define SCHEDULER_PRIVATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "delivery.h"
+#include "sign.h"
+#include "window.h"
+
+struct event;
+
+/* Deferred uploads are called back at most this often. */
+#define HURRY_MS 30000
+/* So many uploads are asked of the spool at a time, at first. */
+#define FILL_PAGE 256
+
+TAILQ_HEAD(deliveries, delivery);
+
+/* A transaction that marks uploads as `sending`. */
+struct offer {
+	struct scheduler *s;
+	size_t n;
+	uint64_t seqs[SIGN_MAX];
+};
+
+struct scheduler {
+	struct agent *agent;
+	struct window window;
+	struct deliveries lists[DELIVERY_STATES];
+	unsigned pipeline, running, offers;
+	struct sign_batch *batches[4];
+	size_t batches_n;
+	int64_t sign_after_ms, offer_after_ms, hurried_ms;
+	int spool_error;
+	struct event *timer, *now;
+	bool kicked, stopping;
+	bool open; /* what was under way before the start is requeued */
+
+	/* fill.c's */
+	bool filling; /* the spool has been asked */
+	bool looked;  /* and had nothing more */
+	bool hurry;   /* all that is deferred is called back */
+	bool again;   /* begin with the oldest, once the answer is there */
+	uint64_t cursor;
+	size_t page;
+	int64_t swept_ms, others_ms;
+	bool passed; /* some of a storage with many at hand */
+};
+
+#endif

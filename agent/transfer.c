@@ -1,0 +1,547 @@
+/*
+ * transfer.c - HTTP exchanges by libcurl on the event loop
+ *
+ * libcurl says what to watch, libevent says when (multi_socket). on_socket and
+ * the timer call curl_multi_socket_action(), then reap(), which alone ends
+ * transfers. Every address is looked at before it is connected to
+ * (open_socket), so that no name leads into the site unless that is allowed.
+ */
+#include "transfer.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <curl/curl.h>
+#include <event2/event.h>
+
+#include "origin.h"
+#include "xalloc.h"
+
+#define CONNECT_MS 15000L
+#define STALL_RATE 10L /* octets per second */
+#define STALL_S 60L
+#define LEAST_RATE 50 /* octets per second of a whole body */
+#define UPLOAD_BUFFER (64L * 1024)
+#define ANSWER_BUFFER (16L * 1024)
+
+struct xfers {
+	CURLM *multi;
+	struct event_base *base;
+	struct event *timer;
+};
+
+struct xfer {
+	struct xfers *x;
+	CURL *easy;
+	struct curl_slist *headers;
+	xfer_fn fn;
+	void *arg;
+	struct xfer_source source;
+	char *text;
+	size_t text_n, text_at;
+	char *body;
+	size_t body_n, body_size, body_max;
+	char *refused; /* address that may not be connected to */
+	bool too_long, allow_private, paused;
+	char error[CURL_ERROR_SIZE];
+};
+
+static void reap(struct xfers *x);
+
+/* ---- sockets and time ---------------------------------------------------- */
+
+static void
+on_socket(evutil_socket_t fd, short what, void *arg)
+{
+	struct xfers *x = arg;
+	int running,
+	    mask = (what & EV_READ ? CURL_CSELECT_IN : 0) |
+	    (what & EV_WRITE ? CURL_CSELECT_OUT : 0);
+
+	curl_multi_socket_action(x->multi, fd, mask, &running);
+	reap(x);
+}
+
+static void
+on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct xfers *x = arg;
+	int running;
+
+	curl_multi_socket_action(x->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+	reap(x);
+}
+
+/* CURLMOPT_SOCKETFUNCTION: one persistent event per socket, owned here. */
+static int
+want_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *priv)
+{
+	struct xfers *x = arg;
+	struct event *ev = NULL;
+	short mask = (short)(EV_PERSIST | (what & CURL_POLL_IN ? EV_READ : 0) |
+	    (what & CURL_POLL_OUT ? EV_WRITE : 0));
+
+	if (priv != NULL)
+		event_free(priv);
+	if (what != CURL_POLL_REMOVE)
+		ev = event_new(x->base, fd, mask, on_socket, x);
+	curl_multi_assign(x->multi, fd, ev);
+	if (what == CURL_POLL_REMOVE)
+		return 0;
+	return ev != NULL ? event_add(ev, NULL) : -1;
+}
+
+/* CURLMOPT_TIMERFUNCTION */
+static int
+want_timer(CURLM *multi, long ms, void *arg)
+{
+	struct xfers *x = arg;
+	struct timeval tv = { ms / 1000, (ms % 1000) * 1000 };
+
+	return ms < 0 ? event_del(x->timer) : event_add(x->timer, &tv);
+}
+
+int
+xfers_global_init(const char **why)
+{
+	const curl_version_info_data *v;
+
+	if (curl_global_init(CURL_GLOBAL_DEFAULT) != 0) {
+		*why = "libcurl cannot be initialised";
+		return -ENOMEM;
+	}
+	v = curl_version_info(CURLVERSION_NOW);
+	if ((v->features & CURL_VERSION_ASYNCHDNS) == 0 ||
+	    (v->features & CURL_VERSION_SSL) == 0) {
+		*why = "libcurl lacks TLS or asynchronous DNS";
+		return -ENOTSUP;
+	}
+	return 0;
+}
+
+void
+xfers_global_fini(void)
+{
+	curl_global_cleanup();
+}
+
+struct xfers *
+xfers_new(struct event_base *base, unsigned keep)
+{
+	struct xfers *x = xcalloc(1, sizeof(*x));
+
+	x->base = base;
+	x->timer = evtimer_new(base, on_timer, x);
+	x->multi = curl_multi_init();
+	if (x->multi == NULL || x->timer == NULL)
+		abort(); /* out of memory, as in xalloc.c */
+	curl_multi_setopt(x->multi, CURLMOPT_SOCKETFUNCTION, want_socket);
+	curl_multi_setopt(x->multi, CURLMOPT_SOCKETDATA, x);
+	curl_multi_setopt(x->multi, CURLMOPT_TIMERFUNCTION, want_timer);
+	curl_multi_setopt(x->multi, CURLMOPT_TIMERDATA, x);
+	curl_multi_setopt(x->multi, CURLMOPT_MAXCONNECTS, (long)keep);
+	curl_multi_setopt(x->multi, CURLMOPT_PIPELINING, CURLPIPE_NOTHING);
+	return x;
+}
+
+void
+xfers_free(struct xfers *x)
+{
+	if (x == NULL)
+		return;
+	curl_multi_cleanup(x->multi);
+	event_free(x->timer);
+	free(x);
+}
+
+/* ---- callbacks of one transfer ------------------------------------------- */
+
+/* CURLOPT_OPENSOCKETFUNCTION */
+static curl_socket_t
+open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *a)
+{
+	struct xfer *t = arg;
+	char text[64];
+
+	if (!t->allow_private && address_is_private(&a->addr)) {
+		if (t->refused == NULL) {
+			evutil_inet_ntop(a->family,
+			    a->family == AF_INET6
+				? (void *)&((struct sockaddr_in6 *)&a->addr)
+				      ->sin6_addr
+				: (void *)&((struct sockaddr_in *)&a->addr)
+				      ->sin_addr,
+			    text, sizeof(text));
+			t->refused = xstrdup(text);
+		}
+		return CURL_SOCKET_BAD;
+	}
+	return socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
+}
+
+/* CURLOPT_READFUNCTION */
+static size_t
+on_read(char *buf, size_t size, size_t n, void *arg)
+{
+	struct xfer *t = arg;
+	ssize_t got;
+
+	n *= size;
+	if (t->source.read != NULL) {
+		got = t->source.read(t->source.arg, buf, n);
+		if (got >= 0)
+			return (size_t)got;
+		t->paused = got == -EAGAIN;
+		return t->paused ? CURL_READFUNC_PAUSE : CURL_READFUNC_ABORT;
+	}
+	if (n > t->text_n - t->text_at)
+		n = t->text_n - t->text_at;
+	if (n > 0)
+		memcpy(buf, t->text + t->text_at, n);
+	t->text_at += n;
+	return n;
+}
+
+/* CURLOPT_SEEKFUNCTION: a kept connection was dead, the body begins again. */
+static int
+on_seek(void *arg, curl_off_t offset, int origin)
+{
+	struct xfer *t = arg;
+
+	if (origin != SEEK_SET || offset != 0)
+		return CURL_SEEKFUNC_CANTSEEK;
+	t->text_at = 0;
+	if (t->source.read != NULL && t->source.rewind(t->source.arg) != 0)
+		return CURL_SEEKFUNC_FAIL;
+	return CURL_SEEKFUNC_OK;
+}
+
+/* CURLOPT_WRITEFUNCTION: the answer, up to its limit. */
+static size_t
+on_write(char *p, size_t size, size_t n, void *arg)
+{
+	struct xfer *t = arg;
+
+	n *= size;
+	if (n > t->body_max - t->body_n) {
+		t->too_long = true;
+		return 0;
+	}
+	if (t->body_n + n + 1 > t->body_size) {
+		t->body_size = (t->body_n + n + 1) * 2;
+		t->body = xrealloc(t->body, t->body_size);
+	}
+	memcpy(t->body + t->body_n, p, n);
+	t->body_n += n;
+	t->body[t->body_n] = '\0';
+	return n;
+}
+
+/* ---- the end of a transfer ----------------------------------------------- */
+
+static void
+xfer_free(struct xfer *t)
+{
+	curl_multi_remove_handle(t->x->multi, t->easy);
+	curl_easy_cleanup(t->easy);
+	curl_slist_free_all(t->headers);
+	free(t->refused);
+	free(t->text);
+	free(t->body);
+	free(t);
+}
+
+const char *
+xfer_header(const struct xfer *t, const char *name)
+{
+	struct curl_header *h;
+
+	if (curl_easy_header(t->easy, name, 0, CURLH_HEADER, -1, &h) !=
+	    CURLHE_OK)
+		return NULL;
+	return h->value;
+}
+
+/* Seconds, or a date: then the time since the answer's own Date. */
+static int64_t
+retry_after_ms(const struct xfer *t)
+{
+	const char *s = xfer_header(t, "Retry-After");
+	const char *date = xfer_header(t, "Date");
+	time_t then, now;
+	char *end;
+	long long v;
+
+	if (s == NULL)
+		return -1;
+	errno = 0;
+	v = strtoll(s, &end, 10);
+	if (end != s && *end == '\0' && errno == 0)
+		return v < 0 ? -1 : v > 86400 ? 86400000 : v * 1000;
+	then = curl_getdate(s, NULL);
+	now = date != NULL ? curl_getdate(date, NULL) : -1;
+	if (then < 0 || now < 0 || then < now)
+		return -1;
+	return then - now > 86400 ? 86400000 : (int64_t)(then - now) * 1000;
+}
+
+static bool
+is_tls_error(CURLcode code)
+{
+	return code == CURLE_PEER_FAILED_VERIFICATION ||
+	    code == CURLE_SSL_CONNECT_ERROR ||
+	    code == CURLE_SSL_CACERT_BADFILE || code == CURLE_SSL_CERTPROBLEM ||
+	    code == CURLE_SSL_ISSUER_ERROR;
+}
+
+static int
+to_errno(CURLcode code)
+{
+	switch (code) {
+	case CURLE_OK:
+		return 0;
+	case CURLE_OPERATION_TIMEDOUT:
+		return -ETIMEDOUT;
+	case CURLE_COULDNT_RESOLVE_HOST:
+	case CURLE_COULDNT_RESOLVE_PROXY:
+		return -EHOSTUNREACH;
+	case CURLE_COULDNT_CONNECT:
+		return -ECONNREFUSED;
+	case CURLE_ABORTED_BY_CALLBACK:
+	case CURLE_READ_ERROR:
+		return -ECANCELED;
+	case CURLE_OUT_OF_MEMORY:
+		return -ENOMEM;
+	default:
+		return is_tls_error(code) ? -EKEYREJECTED : -EIO;
+	}
+}
+
+static void
+xfer_end(struct xfer *t, CURLcode code)
+{
+	struct xfer_result r = { .rc = to_errno(code), .xfer = t };
+	curl_off_t sent = 0;
+	long status = 0;
+	char words[160];
+
+	curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &status);
+	curl_easy_getinfo(t->easy, CURLINFO_SIZE_UPLOAD_T, &sent);
+	r.status = (int)status;
+	r.sent = (uint64_t)sent;
+	r.body = t->body != NULL ? t->body : "";
+	r.body_n = t->body_n;
+	r.tls = is_tls_error(code);
+	r.retry_after_ms = retry_after_ms(t);
+	if (t->refused != NULL && code != CURLE_OK) {
+		snprintf(words, sizeof(words),
+		    "its address %s is private: it needs [upload] "
+		    "allow_private",
+		    t->refused);
+		r.error = words;
+		r.rc = -EACCES;
+	} else if (t->too_long) {
+		r.error = "its answer is too long";
+		r.rc = -EMSGSIZE;
+	} else if (code != CURLE_OK) {
+		r.error =
+		    t->error[0] != '\0' ? t->error : curl_easy_strerror(code);
+	}
+	/* Nothing more may be read from the source: its owner may free it. */
+	t->source.read = NULL;
+	t->fn(&r, t->arg);
+	xfer_free(t);
+}
+
+static void
+reap(struct xfers *x)
+{
+	CURLMsg *m;
+	int left;
+
+	while ((m = curl_multi_info_read(x->multi, &left)) != NULL) {
+		CURLcode code = m->data.result;
+		struct xfer *t;
+
+		if (m->msg != CURLMSG_DONE)
+			continue;
+		curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &t);
+		xfer_end(t, code);
+	}
+}
+
+/* ---- the start ----------------------------------------------------------- */
+
+static void
+add_header(struct xfer *t, const char *name, const char *value)
+{
+	/* libcurl takes "Name;" for an empty value; "Name:" removes one. */
+	char *line = *value != '\0' ? xasprintf("%s: %s", name, value)
+				    : xasprintf("%s;", name);
+	struct curl_slist *list = curl_slist_append(t->headers, line);
+
+	free(line);
+	if (list == NULL)
+		abort(); /* out of memory, as in xalloc.c */
+	t->headers = list;
+}
+
+static void
+set_headers(struct xfer *t, const struct xfer_request *rq)
+{
+	static const char *const off[] = {
+		"Expect:", "Accept:", "Content-Type:"
+	};
+	bool has_type = false;
+
+	for (size_t i = 0; i < rq->headers_n; i++) {
+		add_header(t, rq->headers[i].name, rq->headers[i].value);
+		has_type |= evutil_ascii_strcasecmp(
+				rq->headers[i].name, "Content-Type") == 0;
+	}
+	for (size_t i = 0; i < (has_type ? 2 : 3); i++)
+		t->headers = curl_slist_append(t->headers, off[i]);
+	if (rq->bearer != NULL) {
+		char *value = xasprintf("Bearer %s", rq->bearer);
+
+		add_header(t, "Authorization", value);
+		explicit_bzero(value, strlen(value));
+		free(value);
+	}
+	curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, t->headers);
+}
+
+static void
+set_body(struct xfer *t, const struct xfer_request *rq)
+{
+	CURL *e = t->easy;
+	uint64_t n = rq->length;
+
+	if (rq->source != NULL) {
+		t->source = *rq->source;
+	} else if (rq->text != NULL) {
+		t->text = xstrdup(rq->text);
+		t->text_n = n = strlen(rq->text);
+	}
+	if (strcmp(rq->method, "HEAD") == 0) {
+		curl_easy_setopt(e, CURLOPT_NOBODY, 1L);
+		return;
+	}
+	if (rq->source != NULL || rq->text != NULL || rq->method[0] == 'P') {
+		curl_easy_setopt(e, CURLOPT_UPLOAD, 1L);
+		curl_easy_setopt(e, CURLOPT_INFILESIZE_LARGE, (curl_off_t)n);
+		curl_easy_setopt(e, CURLOPT_READFUNCTION, on_read);
+		curl_easy_setopt(e, CURLOPT_READDATA, t);
+		curl_easy_setopt(e, CURLOPT_SEEKFUNCTION, on_seek);
+		curl_easy_setopt(e, CURLOPT_SEEKDATA, t);
+		curl_easy_setopt(e, CURLOPT_UPLOAD_BUFFERSIZE, UPLOAD_BUFFER);
+	}
+	curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, rq->method);
+}
+
+static void
+set_tls(CURL *e, const struct xfer_request *rq)
+{
+	struct curl_blob pem = { .flags = CURL_BLOB_COPY };
+
+	curl_easy_setopt(e, CURLOPT_SSL_VERIFYPEER, 1L);
+	curl_easy_setopt(e, CURLOPT_SSL_VERIFYHOST, 2L);
+	curl_easy_setopt(e, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+	if (rq->ca_pem != NULL) {
+		pem.data = (void *)(uintptr_t)rq->ca_pem;
+		pem.len = strlen(rq->ca_pem);
+		curl_easy_setopt(e, CURLOPT_CAINFO_BLOB, &pem);
+		curl_easy_setopt(e, CURLOPT_CAPATH, NULL);
+	} else if (rq->ca_file != NULL) {
+		curl_easy_setopt(e, CURLOPT_CAINFO, rq->ca_file);
+		curl_easy_setopt(e, CURLOPT_CAPATH, NULL);
+	}
+}
+
+static void
+set_limits(CURL *e, const struct xfer_request *rq)
+{
+	uint64_t slow_ms = rq->length / LEAST_RATE * 1000;
+	long total = rq->timeout_ms > 0 ? (long)rq->timeout_ms
+					: (long)(slow_ms + 120000);
+
+	curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS);
+	curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, total);
+	if (rq->timeout_ms == 0) {
+		curl_easy_setopt(e, CURLOPT_LOW_SPEED_LIMIT, STALL_RATE);
+		curl_easy_setopt(e, CURLOPT_LOW_SPEED_TIME, STALL_S);
+	}
+	curl_easy_setopt(e, CURLOPT_BUFFERSIZE, ANSWER_BUFFER);
+	curl_easy_setopt(e, CURLOPT_MAXAGE_CONN, 50L);
+	curl_easy_setopt(e, CURLOPT_MAXLIFETIME_CONN, 600L);
+	curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, 1L);
+}
+
+static void
+set_manners(struct xfer *t, const struct xfer_request *rq)
+{
+	CURL *e = t->easy;
+
+	curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(
+	    e, CURLOPT_PROTOCOLS_STR, rq->allow_http ? "http,https" : "https");
+	curl_easy_setopt(e, CURLOPT_REDIR_PROTOCOLS_STR, "https");
+	curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 0L);
+	curl_easy_setopt(e, CURLOPT_HTTP09_ALLOWED, 0L);
+	curl_easy_setopt(e, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
+	curl_easy_setopt(e, CURLOPT_PROXY, rq->proxy != NULL ? rq->proxy : "");
+	curl_easy_setopt(e, CURLOPT_NOPROXY, "");
+	curl_easy_setopt(e, CURLOPT_PATH_AS_IS, 1L);
+	curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+	/* A proxy is the operator's choice; it connects in our place. */
+	t->allow_private = rq->allow_private || rq->proxy != NULL;
+	curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, open_socket);
+	curl_easy_setopt(e, CURLOPT_OPENSOCKETDATA, t);
+	curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_write);
+	curl_easy_setopt(e, CURLOPT_WRITEDATA, t);
+	curl_easy_setopt(e, CURLOPT_ERRORBUFFER, t->error);
+	curl_easy_setopt(e, CURLOPT_PRIVATE, t);
+}
+
+struct xfer *
+xfer_start(
+    struct xfers *x, const struct xfer_request *rq, xfer_fn fn, void *arg)
+{
+	struct xfer *t = xcalloc(1, sizeof(*t));
+
+	t->x = x;
+	t->fn = fn;
+	t->arg = arg;
+	t->body_max = rq->answer_max;
+	t->easy = curl_easy_init();
+	if (t->easy == NULL)
+		abort(); /* out of memory, as in xalloc.c */
+	curl_easy_setopt(t->easy, CURLOPT_URL, rq->uri);
+	set_manners(t, rq);
+	set_tls(t->easy, rq);
+	set_limits(t->easy, rq);
+	set_headers(t, rq);
+	set_body(t, rq);
+	/* Starts by the timer, not from within this call. */
+	curl_multi_add_handle(x->multi, t->easy);
+	return t;
+}
+
+void
+xfer_resume(struct xfer *t)
+{
+	if (!t->paused)
+		return;
+	t->paused = false;
+	curl_easy_pause(t->easy, CURLPAUSE_CONT);
+}
+
+void
+xfer_cancel(struct xfer *t)
+{
+	if (t != NULL)
+		xfer_free(t);
+}
