@@ -51,12 +51,21 @@ for my $who (qw(proxy agent)) {
 is($rc, 78, 'a configuration that is not there');
 like($err, qr{/nonexistent/gateway\.conf}, 'is named');
 
-# a token file that cannot be read
+# a token file that cannot be read: found before the start, named by the agent,
+# and the gateway keeps taking uploads
 unlink $box->{token_file};
-($rc, $out, $err) = Edgehaul::Daemon->run("$build/agent/edgehaul-agent",
-	'--config', $box->{config}, '--check');
-is($rc, 78, 'unreadable token file: agent --check');
-like("$out$err", qr/\Q$box->{token_file}\E/, 'names the file');
+($rc, $out, $err) = $box->ctl('check');
+isnt($rc, 0, 'unreadable token file: edgehaul check fails');
+like("$out$err", qr/\Q$box->{token_file}\E/, 'and names the file');
+$box->proxy->start;
+$box->agent->start;
+is($box->put('/upload/cam-1/a.jpg', $jpeg)->{status}, 201,
+	'uploads are taken all the same');
+ok(wait_for(sub {
+	$box->agent->log =~ /(?:error|warn).*\Q$box->{token_file}\E/;
+}), 'the agent names the file as well');
+is($box->ledger->{waiting}, 1, 'and keeps what waits');
+ok($box->agent->stop && $box->proxy->stop, 'both stop cleanly');
 
 # a running daemon keeps what it has when the new file is wrong
 my $site = Edgehaul->site(conf => { limits => { max_upload => '100 KB' } });
