@@ -37,6 +37,7 @@
 #include "footer.h"
 #include "layout.h"
 #include "log.h"
+#include "repeat.h"
 #include "xalloc.h"
 
 #define COMMITTERS_DEFAULT 32
@@ -79,7 +80,8 @@ struct spool_upload {
 	uint64_t temp;
 	int fd, rc;
 	uint64_t written;
-	EVP_MD_CTX *md;
+	EVP_MD_CTX *md, *md5; /* md5: only if it is to be compared */
+	struct spool_expect want;
 	struct spool_item item; /* texts are the upload's own */
 };
 TAILQ_HEAD(uploads, spool_upload);
@@ -103,6 +105,7 @@ struct incoming {
 	const struct layout *l;
 	struct incoming_options opt;
 	const EVP_MD *sha256;
+	struct repeat *repeat;
 	struct event *wake;
 	int efd;
 	uint64_t reserved; /* the loop's */
@@ -155,6 +158,12 @@ open_temp(struct spool_upload *u)
 	if (u->md == NULL ||
 	    EVP_DigestInit_ex2(u->md, u->in->sha256, NULL) != 1)
 		return -ENOMEM;
+	if (u->want.has_md5) {
+		u->md5 = EVP_MD_CTX_new();
+		if (u->md5 == NULL ||
+		    EVP_DigestInit_ex2(u->md5, EVP_md5(), NULL) != 1)
+			return -ENOMEM;
+	}
 	return 0;
 }
 
@@ -198,6 +207,8 @@ write_pieces(struct spool_upload *u, struct pieces *ps)
 
 		for (; p != NULL && n < IOV; p = STAILQ_NEXT(p, link)) {
 			EVP_DigestUpdate(u->md, p->data, p->n);
+			if (u->md5 != NULL)
+				EVP_DigestUpdate(u->md5, p->data, p->n);
 			v[n++] = (struct iovec){ p->data, p->n };
 		}
 		rc = write_iov(u, v, n);
@@ -282,8 +293,8 @@ number_new(struct spool_upload *u, struct item_dir **dir_out, int *rc_out)
 	return f;
 }
 
-static struct spool_item
-item_copy(const struct spool_item *from)
+struct spool_item
+incoming_item_copy(const struct spool_item *from)
 {
 	struct spool_item it = *from;
 
@@ -304,7 +315,7 @@ number_settle(struct incoming *in, struct fresh *f, struct item_dir *dir,
     const struct spool_item *item, int rc)
 {
 	if (rc == 0)
-		f->item = item_copy(item);
+		f->item = incoming_item_copy(item);
 	pthread_mutex_lock(&in->mutex);
 	f->state = rc == 0 ? FRESH_DURABLE : FRESH_GONE;
 	if (dir != NULL)
@@ -357,16 +368,41 @@ make_durable(struct spool_upload *u, struct item_dir *dir)
 	return rc;
 }
 
+/* The body is complete: is it what was announced, is it new? */
+static int
+check_digests(struct spool_upload *u)
+{
+	struct incoming *in = u->in;
+	uint8_t md5[16];
+	uint64_t seq;
+
+	u->item.size = u->written;
+	EVP_DigestFinal_ex(u->md, u->item.sha256, NULL);
+	if (u->want.has_sha256 &&
+	    memcmp(u->want.sha256, u->item.sha256, 32) != 0)
+		return -EBADMSG;
+	if (u->md5 != NULL) {
+		EVP_DigestFinal_ex(u->md5, md5, NULL);
+		if (memcmp(u->want.md5, md5, 16) != 0)
+			return -EBADMSG;
+	}
+	if (!repeat_find(in->repeat, u->item.device, u->item.name,
+		u->item.sha256, clock_ms(), &seq))
+		return 0;
+	layout_id(in->l->epoch, seq, u->item.id);
+	return -EEXIST;
+}
+
 static int
 commit(struct spool_upload *u)
 {
 	struct item_dir *dir = NULL;
 	struct fresh *f;
-	unsigned flags = 0, n = 32;
-	int rc;
+	unsigned flags = 0;
+	int rc = check_digests(u);
 
-	u->item.size = u->written;
-	EVP_DigestFinal_ex(u->md, u->item.sha256, &n);
+	if (rc != 0)
+		return rc;
 	if (u->written > SYNC_FIRST) {
 		if (fdatasync(u->fd) != 0)
 			return -errno;
@@ -378,6 +414,9 @@ commit(struct spool_upload *u)
 	if (rc == 0)
 		rc = make_durable(u, dir);
 	number_settle(u->in, f, dir, &u->item, rc);
+	if (rc == 0)
+		repeat_add(u->in->repeat, u->item.device, u->item.name,
+		    u->item.sha256, clock_ms(), u->item.seq);
 	return rc;
 }
 
@@ -387,7 +426,8 @@ note_outcome(struct incoming *in, int rc)
 	pthread_mutex_lock(&in->mutex);
 	if (rc == 0) {
 		in->failures = 0;
-	} else if (rc != -ENOSPC && rc != -EDQUOT) {
+	} else if (rc != -ENOSPC && rc != -EDQUOT && rc != -EBADMSG &&
+	    rc != -EEXIST) {
 		in->failures++;
 		in->failed_ms = clock_ms();
 	}
@@ -400,7 +440,8 @@ cleanup(struct spool_upload *u, bool keep)
 	char name[24];
 
 	EVP_MD_CTX_free(u->md);
-	u->md = NULL;
+	EVP_MD_CTX_free(u->md5);
+	u->md = u->md5 = NULL;
 	if (u->fd < 0)
 		return;
 	close(u->fd);
@@ -525,7 +566,7 @@ on_posted(struct spool_upload *u, bool over, int rc)
 		return;
 	}
 	if (u->fn != NULL)
-		u->fn(rc, rc == 0 ? &u->item : NULL, u->arg);
+		u->fn(rc, rc == 0 || rc == -EEXIST ? &u->item : NULL, u->arg);
 	upload_free(u);
 }
 
@@ -569,6 +610,7 @@ incoming_new(struct event_base *base, const struct layout *l,
 	assert(in->sha256 != NULL);
 	in->next_seq = opt->next_seq;
 	in->next_temp = 1;
+	in->repeat = repeat_new(opt->repeat_window_ms);
 	TAILQ_INIT(&in->work);
 	TAILQ_INIT(&in->finished);
 	TAILQ_INIT(&in->fresh);
@@ -609,6 +651,7 @@ incoming_free(struct incoming *in)
 	for (int i = 0; i < DIRS; i++)
 		if (in->dirs[i].fd >= 0)
 			close(in->dirs[i].fd);
+	repeat_free(in->repeat);
 	EVP_MD_free((EVP_MD *)in->sha256);
 	pthread_mutex_destroy(&in->mutex);
 	pthread_cond_destroy(&in->cond);
@@ -632,6 +675,12 @@ incoming_begin(struct incoming *in, uint64_t size)
 	in->live++;
 	pthread_mutex_unlock(&in->mutex);
 	return u;
+}
+
+void
+incoming_expect(struct spool_upload *u, const struct spool_expect *want)
+{
+	u->want = *want;
 }
 
 /* Give what is held, and the wish to end, to the pool. */

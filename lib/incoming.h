@@ -21,6 +21,7 @@ struct incoming_options {
 	unsigned committers;
 	bool sync_single;
 	uint64_t next_seq;
+	int64_t repeat_window_ms;
 	/*
 	 * On a committer thread, in order of seq and without gaps: this item
 	 * is durable (takes its texts), or item is NULL: the number `seq` was
@@ -36,12 +37,16 @@ struct incoming *incoming_new(struct event_base *base, const struct layout *l,
 void incoming_free(struct incoming *in);
 
 struct spool_upload *incoming_begin(struct incoming *in, uint64_t size);
+void incoming_expect(struct spool_upload *u, const struct spool_expect *want);
 int incoming_write(struct spool_upload *u, const void *p, size_t n);
 void incoming_on_room(
     struct spool_upload *u, void (*fn)(int rc, void *arg), void *arg);
 void incoming_commit(struct spool_upload *u, const struct spool_meta *meta,
     void (*fn)(int rc, const struct spool_item *it, void *arg), void *arg);
 void incoming_abort(struct spool_upload *u);
+
+/* Of an item that was received and no more: texts of its own. */
+struct spool_item incoming_item_copy(const struct spool_item *from);
 
 /* Octets that uploads in hand have reserved (declared size, or what came). */
 uint64_t incoming_reserved(const struct incoming *in);

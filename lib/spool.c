@@ -265,6 +265,7 @@ open_writer(struct spool *sp)
 {
 	struct incoming_options io = { .committers = sp->opt.committers,
 		.sync_single = sp->opt.sync_single,
+		.repeat_window_ms = sp->opt.repeat_window_ms,
 		.on_durable = on_durable,
 		.arg = sp };
 	int rc = recover_empty_incoming(&sp->l);
@@ -461,6 +462,18 @@ spool_reserve(struct spool *sp, uint64_t size, struct spool_upload **u_out,
 		return rc;
 	*u_out = incoming_begin(sp->in, size);
 	return 0;
+}
+
+int
+spool_room(struct spool *sp, uint64_t size, const char **why_out)
+{
+	return check_space(sp, size, why_out);
+}
+
+void
+spool_expect(struct spool_upload *u, const struct spool_expect *want)
+{
+	incoming_expect(u, want);
 }
 
 int

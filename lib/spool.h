@@ -43,6 +43,7 @@ struct spool_options {
 	bool sync_single;    /* rename, then one fsync of the file */
 	uint64_t free_floor; /* octets of the file system to leave free */
 	uint64_t max_upload;
+	int64_t repeat_window_ms; /* 0: repeats are not recognised */
 };
 
 #define SPOOL_ID_LEN 32 /* hex digits: 16 of the epoch, 16 of the sequence */
@@ -97,6 +98,18 @@ struct spool_meta {
  */
 int spool_reserve(struct spool *sp, uint64_t size, struct spool_upload **u_out,
     const char **why_out);
+/*
+ * What the client says its body is; before the first octet. A body that is
+ * something else is not kept: the commit ends with -EBADMSG.
+ */
+struct spool_expect {
+	bool has_sha256, has_md5;
+	uint8_t sha256[32], md5[16];
+};
+void spool_expect(struct spool_upload *u, const struct spool_expect *want);
+/* Would size octets more fit? As spool_reserve(), reserving nothing: for
+ * bodies of unknown length, asked now and then. */
+int spool_room(struct spool *sp, uint64_t size, const char **why_out);
 /* Add octets (copied). 0, or 1: written fast enough, pause until on_room. */
 int spool_write(struct spool_upload *u, const void *p, size_t n);
 /* Room again after spool_write() said 1, or the disk failed (rc < 0). */
@@ -105,7 +118,9 @@ void spool_on_room(
 /*
  * Make it durable. Takes u. fn gets 0 and the item (id, size, sha256 set,
  * borrowed during the call) once body, metadata and name are on stable
- * storage; or -errno, and nothing of it remains.
+ * storage; or -errno, and nothing of it remains. -EEXIST: the same device,
+ * name and content was made durable within repeat_window_ms; item is that one
+ * (id, size, sha256), and nothing new is kept.
  */
 void spool_commit(struct spool_upload *u, const struct spool_meta *meta,
     void (*fn)(int rc, const struct spool_item *it, void *arg), void *arg);
@@ -169,6 +184,21 @@ void spool_requeue(struct spool *sp, spool_fn fn, void *arg);
  * -EBADMSG: footer and row do not fit.
  */
 int spool_open_body(struct spool *sp, const struct spool_item *it, int *fd_out);
+
+/* ---- making room ----------------------------------------------------------
+ */
+
+/* Uploads of this device and name that wait (any state but quarantined), the
+ * oldest first, at most max. Reads the whole index: for rare questions. */
+void spool_same_name(struct spool *sp, const char *device, const char *name,
+    size_t max, spool_items_fn fn, void *arg);
+/* End an upload as evicted unless it is being sent: -EBUSY. */
+void spool_evict(
+    struct spool *sp, uint64_t seq, const char *why, spool_fn fn, void *arg);
+/* Evict the oldest that are not being sent, until octets are free or 256 are
+ * gone. *freed: how many octets that was. */
+void spool_evict_oldest(struct spool *sp, uint64_t octets,
+    void (*fn)(int rc, uint64_t freed, void *arg), void *arg);
 
 /* ---- for both ------------------------------------------------------------ */
 

@@ -31,6 +31,7 @@ enum change {
 	CHANGE_DEFER,
 	CHANGE_HOLD,
 	CHANGE_END,
+	CHANGE_EVICT,
 	CHANGE_QUARANTINE
 };
 
@@ -44,7 +45,7 @@ struct change_job {
 	enum spool_end how;
 	char *text;
 	struct spool_item was; /* texts are its own; after the transaction */
-	bool changed;
+	bool changed, busy;
 	spool_fn fn;
 	void *arg;
 };
@@ -140,6 +141,11 @@ change_row(struct index_txn *t, struct change_job *c, struct row *r)
 		r->item.state = SPOOL_QUARANTINED;
 		spool_set_text(&r->item.last_error, c->text);
 		break;
+	case CHANGE_EVICT:
+		c->busy = r->item.state == SPOOL_SENDING;
+		if (c->busy || r->item.state == SPOOL_QUARANTINED)
+			return 0;
+		return spool_row_end(t, r, c->how);
 	case CHANGE_END:
 		return spool_row_end(t, r, c->how);
 	}
@@ -153,14 +159,14 @@ run_change(struct index_txn *t, struct index_job *j)
 	struct row r;
 	int rc = index_get(t, c->seq, &r);
 
-	c->changed = false;
+	c->changed = c->busy = false;
 	spool_item_fini(&c->was); /* of a batch that was tried again */
 	if (rc == -ENOENT)
 		return 0;
 	if (rc != 0)
 		return rc;
 	rc = change_row(t, c, &r);
-	c->changed = rc == 0;
+	c->changed = rc == 0 && !c->busy;
 	spool_item_from_row(c->sp, t, &r);
 	c->was = r.item;
 	return rc;
@@ -212,8 +218,8 @@ move_to_quarantine(struct spool *sp, const struct spool_item *it)
 		log_warn("id=%s stays in item/: %s", it->id, strerror(errno));
 }
 
-static void
-unlink_item(struct spool *sp, const struct spool_item *it)
+void
+spool_unlink_item(struct spool *sp, const struct spool_item *it)
 {
 	struct index_state st;
 	char name[31], dir[14];
@@ -245,8 +251,8 @@ settle_change(struct index_job *j)
 
 	if (j->rc != 0 || !c->changed)
 		return;
-	if (c->what == CHANGE_END)
-		unlink_item(c->sp, &c->was);
+	if (c->what == CHANGE_END || c->what == CHANGE_EVICT)
+		spool_unlink_item(c->sp, &c->was);
 	else if (c->what == CHANGE_QUARANTINE)
 		move_to_quarantine(c->sp, &c->was);
 }
@@ -257,7 +263,11 @@ on_changed(struct index_job *j)
 	struct change_job *c = (struct change_job *)j;
 
 	if (c->fn != NULL)
-		c->fn(j->rc != 0 ? j->rc : c->changed ? 0 : -ENOENT, c->arg);
+		c->fn(j->rc != 0     ? j->rc
+			: c->changed ? 0
+			: c->busy    ? -EBUSY
+				     : -ENOENT,
+		    c->arg);
 	spool_item_fini(&c->was);
 	free(c->text);
 	free(c);
@@ -319,6 +329,16 @@ spool_end(struct spool *sp, uint64_t seq, enum spool_end how, const char *why,
 
 	c->how = how;
 	c->job.lazy = true;
+	index_submit(sp->ix, &c->job);
+}
+
+void
+spool_evict(
+    struct spool *sp, uint64_t seq, const char *why, spool_fn fn, void *arg)
+{
+	struct change_job *c = change_new(sp, CHANGE_EVICT, seq, why, fn, arg);
+
+	c->how = SPOOL_EVICTED;
 	index_submit(sp->ix, &c->job);
 }
 

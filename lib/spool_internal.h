@@ -86,6 +86,8 @@ int spool_row_add(struct index_txn *t, const struct spool_item *it, bool found);
 int spool_row_change(
     struct index_txn *t, const struct row *before, struct row *r);
 int spool_row_end(struct index_txn *t, struct row *r, enum spool_end how);
+/* Index thread, row gone: its file goes, and its folder if that is empty. */
+void spool_unlink_item(struct spool *sp, const struct spool_item *it);
 /* Replace a text of an item, cut to what a row may hold. */
 void spool_set_text(char **field, const char *s);
 /* Fill in what the row knows by time. */

@@ -164,7 +164,8 @@ end_part(struct form *f)
 	f->hold_n = f->eol_n = 0;
 }
 
-/* ---- headers of a part ---------------------------------------------------- */
+/* ---- headers of a part ----------------------------------------------------
+ */
 
 static void
 header(struct form *f, char *line)
@@ -280,7 +281,8 @@ feed_learn(struct form *f, char c)
 	return 1;
 }
 
-/* ---- data and delimiters -------------------------------------------------- */
+/* ---- data and delimiters --------------------------------------------------
+ */
 
 static size_t
 feed_data(struct form *f, const char *p, size_t n)

@@ -22,6 +22,7 @@
 #include "http_server.h"
 #include "log.h"
 #include "spool.h"
+#include "upload.h"
 #include "xalloc.h"
 
 // clang-format off
@@ -90,7 +91,8 @@ open_spool(struct proxy *px)
 	struct spool_options opt = { .max_size = (uint64_t)c->max_size,
 		.index_size = c->index_size > 0 ? (uint64_t)c->index_size : 0,
 		.sync_single = c->sync_order == SYNC_SINGLE,
-		.max_upload = (uint64_t)c->max_upload };
+		.max_upload = (uint64_t)c->max_upload,
+		.repeat_window_ms = c->repeat_window_ms };
 	char *dir = gateway_conf_path(c, "spool"), *why;
 	int rc;
 

@@ -61,7 +61,7 @@ bad_segment(const char *s, size_t n)
 
 /* The path with empty segments left out; NULL: *why_out. */
 static char *
-clean_path(const char *path, unsigned *segments_out, const char **why_out)
+clean_path(const char *path, const char **why_out)
 {
 	char *out = xmalloc(strlen(path) + 1), *o = out;
 	unsigned segments = 0;
@@ -89,39 +89,42 @@ clean_path(const char *path, unsigned *segments_out, const char **why_out)
 		free(out);
 		return NULL;
 	}
-	*segments_out = segments;
 	return out;
 }
 
-/* "upload/DEVICE/NAME..." to device and name; else all of it is the name. */
+/* "upload/DEVICE/NAME..." to device and name; else all of it is the name. A
+ * path that ends in a slash (folder) has none. */
 static void
-split(char *clean, char **device_out, char **name_out)
+split(char *clean, bool folder, char **device_out, char **name_out)
 {
-	char *rest, *slash;
+	char *rest, *slash, *end = clean + strlen(clean);
 
 	*device_out = NULL;
-	*name_out = clean;
+	*name_out = folder || strcmp(clean, "upload") == 0 ? end : clean;
 	if (strncmp(clean, "upload/", 7) != 0)
 		return;
 	rest = clean + 7;
 	slash = strchr(rest, '/');
+	if (slash == NULL && folder) {
+		*device_out = rest;
+		return;
+	}
 	if (slash == NULL) {
 		*name_out = rest;
 		return;
 	}
 	*slash = '\0';
 	*device_out = rest;
-	*name_out = slash + 1;
+	*name_out = folder ? end : slash + 1;
 }
 
 int
 naming_make(const struct gateway_conf *conf, const char *target,
-    const char *path, const char *address, struct naming *n_out,
-    const char **error_out, const char **hint_out)
+    const char *path, const char *address, bool name_optional,
+    struct naming *n_out, const char **error_out, const char **hint_out)
 {
 	const struct camera_conf *cam = gateway_conf_camera(conf, address);
 	char *clean, *device, *name;
-	unsigned segments;
 
 	if (cam == NULL && conf->known_only) {
 		*error_out = "this address is not a known camera";
@@ -133,12 +136,11 @@ naming_make(const struct gateway_conf *conf, const char *target,
 	*error_out = bad_encoding(target);
 	if (*error_out != NULL)
 		return 400;
-	clean = clean_path(path, &segments, error_out);
+	clean = clean_path(path, error_out);
 	if (clean == NULL)
 		return 400;
-	split(clean, &device, &name);
-	if (segments == 0 || name[0] == '\0' || path[strlen(path) - 1] == '/' ||
-	    strcmp(clean, "upload") == 0) {
+	split(clean, path[strlen(path) - 1] == '/', &device, &name);
+	if (name[0] == '\0' && !name_optional) {
 		free(clean);
 		*error_out = "the path has no file name at its end";
 		return 400;

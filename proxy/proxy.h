@@ -30,9 +30,6 @@ struct proxy {
 	} count;
 };
 
-/* upload.c */
-void on_upload(struct http_request *rq, void *proxy);
-
 /* page.c */
 void on_status_json(struct http_request *rq, void *proxy);
 void on_health(struct http_request *rq, void *proxy);

@@ -2,12 +2,15 @@
  * upload.c - a PUT or POST on its way into the spool
  *
  * What must stay true: no 2xx before the spool says that body, metadata and
- * name are on stable storage; what is refused is refused before its body
- * where that can be known; whatever the client does, the room it reserved is
- * given back. An upload ends twice, in any order: its request is over, and
- * the spool has answered. The later of the two frees it.
+ * name are on stable storage; what is refused is refused before its body where
+ * that can be known; whatever the client does, the room it reserved is given
+ * back. Of a form nothing is committed before its last delimiter was there.
+ *
+ * An upload goes admit -> (does the name wait already?) -> reserve -> (make
+ * room) -> receive -> commit -> answer. Its request may be over at any time:
+ * `waiting` counts what will still call back, and the last one frees it.
  */
-#include "proxy.h"
+#include "upload.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -16,39 +19,104 @@
 #include <strings.h>
 
 #include "clock.h"
+#include "expect.h"
+#include "form.h"
 #include "gateway_conf.h"
 #include "http_parser.h"
 #include "http_server.h"
+#include "json.h"
 #include "log.h"
 #include "naming.h"
+#include "proxy.h"
 #include "spool.h"
 #include "url.h"
 #include "xalloc.h"
 
 #define TYPE_MAX 200
+#define FILES_MAX 32        /* of a form */
+#define ROOM_EACH (1 << 20) /* ask again after so many octets */
+#define EVICT_TRIES 8
+
+/* One file of an upload: the body, or a part of a form. */
+struct file {
+	struct upload *up;
+	struct spool_upload *u; /* NULL: committed or dropped */
+	char *name, *type;
+	uint64_t received;
+	int rc;
+	bool repeat;
+	char id[SPOOL_ID_LEN + 1];
+	uint8_t sha256[32];
+	uint64_t size;
+};
 
 struct upload {
 	struct proxy *px;
 	struct http_request *rq; /* NULL: over */
-	struct spool_upload *u;  /* NULL: committed or aborted */
-	bool committing;
+	unsigned waiting;        /* callbacks to come */
 	struct naming who;
 	char *type, address[64];
-	uint64_t received, max;
+	struct spool_expect want;
+	struct form *form;                    /* NULL: the body is the file */
+	struct file *files[FILES_MAX], *into; /* into: takes the octets */
+	unsigned files_n, commits;
+	uint64_t size, received, max, asked; /* size: UINT64_MAX unknown */
+	unsigned evictions;
 	int64_t t0;
+	bool refused;
 };
+
+static void
+drop_files(struct upload *up)
+{
+	for (unsigned i = 0; i < up->files_n; i++) {
+		if (up->files[i]->u != NULL)
+			spool_abort(up->files[i]->u);
+		up->files[i]->u = NULL;
+	}
+	up->into = NULL;
+}
 
 static void
 upload_free(struct upload *up)
 {
+	for (unsigned i = 0; i < up->files_n; i++) {
+		free(up->files[i]->name);
+		free(up->files[i]->type);
+		free(up->files[i]);
+	}
+	form_free(up->form);
 	naming_fini(&up->who);
 	free(up->type);
 	free(up);
 }
 
+/* A callback has come. false: nobody is there any more, and up is gone. */
+static bool
+came_back(struct upload *up)
+{
+	up->waiting--;
+	if (up->rq != NULL)
+		return true;
+	if (up->waiting == 0)
+		upload_free(up);
+	return false;
+}
+
 static void
-refuse(struct proxy *px, struct http_request *rq, int status, const char *error,
-    const char *hint)
+on_done(struct http_request *rq, bool ok, void *arg)
+{
+	struct upload *up = arg;
+
+	up->rq = NULL;
+	drop_files(up);
+	if (up->waiting == 0)
+		upload_free(up);
+}
+
+void
+upload_refuse(struct proxy *px, struct http_request *rq, int status,
+    const char *error, const char *hint)
 {
 	struct log_text path, text;
 	const char *p = http_request_path(rq);
@@ -63,129 +131,278 @@ refuse(struct proxy *px, struct http_request *rq, int status, const char *error,
 	http_reply_error(rq, status, error, hint);
 }
 
-/* The request is over, answered or not. */
 static void
-on_done(struct http_request *rq, bool ok, void *arg)
+refuse(struct upload *up, int status, const char *error, const char *hint)
 {
-	struct upload *up = arg;
-
-	up->rq = NULL;
-	if (up->u != NULL)
-		spool_abort(up->u);
-	up->u = NULL;
-	if (!up->committing)
-		upload_free(up);
+	drop_files(up);
+	up->refused = true;
+	upload_refuse(up->px, up->rq, status, error, hint);
 }
 
 static void
-drop(struct upload *up)
+refuse_reserve(struct upload *up, int rc, const char *why)
 {
-	if (up->u != NULL)
-		spool_abort(up->u);
-	up->u = NULL;
+	if (rc == -ENOSPC)
+		refuse(up, 507, why,
+		    "keep the file and try again; raise [spool] max_size or "
+		    "free disk space, and see why nothing is delivered");
+	else if (rc == -EFBIG)
+		refuse(up, 413, why, "raise [limits] max_upload");
+	else
+		refuse(up, 503, why, "try again in some seconds");
 }
 
 static void
-fail(struct upload *up, int rc)
+refuse_failed(struct upload *up, int rc)
 {
-	bool full = rc == -ENOSPC || rc == -EDQUOT;
+	struct log_text dev;
 
 	up->px->count.failed++;
 	log_error("dev=%s upload failed bytes=%llu: %s: nothing of it is kept",
-	    up->who.device, (unsigned long long)up->received, strerror(-rc));
-	if (up->rq == NULL)
-		return;
-	if (full)
-		http_reply_header(up->rq, "Retry-After", "60");
-	http_reply_error(up->rq, full ? 507 : 500,
-	    full ? "no space left on the gateway's disk"
-		 : "the gateway could not write to its disk",
-	    full ? "free space, or wait until uploads have been delivered"
-		 : "look at the proxy's log; send the file again");
+	    log_text(&dev, up->who.device, strlen(up->who.device)),
+	    (unsigned long long)up->received, strerror(-rc));
+	if (rc == -EBADMSG)
+		refuse(up, 400, "the body is not what its digest says",
+		    "it was damaged on the way: send it again");
+	else if (rc == -ENOSPC || rc == -EDQUOT)
+		refuse(up, 507, "no space left on the gateway's disk",
+		    "free space, or wait until uploads have been delivered");
+	else
+		refuse(up, 500, "the gateway could not write to its disk",
+		    "look at the proxy's log; send the file again");
+}
+
+/* ---- the answer -----------------------------------------------------------
+ */
+
+static cJSON *
+file_json(const struct file *f)
+{
+	cJSON *o = cJSON_CreateObject();
+	char sha[65];
+
+	hex_encode(f->sha256, 32, sha);
+	json_add_text(o, "id", f->id);
+	json_add_text(o, "sha256", sha);
+	json_add_int(o, "size", (int64_t)f->size);
+	return o;
 }
 
 static void
-on_room(int rc, void *arg)
+answer(struct upload *up)
 {
-	struct upload *up = arg;
+	bool repeat = true;
+	char etag[68];
+	cJSON *o, *list;
 
-	if (rc < 0) {
-		drop(up);
-		fail(up, rc);
-		return;
+	for (unsigned i = 0; i < up->files_n; i++) {
+		if (up->files[i]->rc != 0) {
+			refuse_failed(up, up->files[i]->rc);
+			return;
+		}
+		repeat = repeat && up->files[i]->repeat;
 	}
-	spool_on_room(up->u, on_room, up);
-	http_request_resume(up->rq);
+	o = file_json(up->files[0]);
+	if (up->form != NULL && up->files_n > 1) {
+		list = cJSON_AddArrayToObject(o, "uploads");
+		for (unsigned i = 0; i < up->files_n; i++)
+			cJSON_AddItemToArray(list, file_json(up->files[i]));
+	}
+	etag[0] = '"';
+	hex_encode(up->files[0]->sha256, 32, etag + 1);
+	etag[65] = '"';
+	etag[66] = '\0';
+	http_reply_header(up->rq, "ETag", etag);
+	http_reply_json(up->rq, repeat ? 200 : 201, o);
+}
+
+/* ---- commit ---------------------------------------------------------------
+ */
+
+struct replacing {
+	struct spool *sp;
+	uint64_t seq; /* of the new one */
+};
+
+static void
+on_older(int rc, struct spool_item *items, size_t n, void *arg)
+{
+	struct replacing *r = arg;
+
+	for (size_t i = 0; rc == 0 && i < n; i++) {
+		if (items[i].seq >= r->seq)
+			continue;
+		log_info("id=%s evicted: replaced by a newer one of its name",
+		    items[i].id);
+		spool_evict(r->sp, items[i].seq, "replaced", NULL, NULL);
+	}
+	free(r);
 }
 
 static void
-reply_created(struct upload *up, const struct spool_item *it)
+replace_older(struct upload *up, const struct spool_item *it)
 {
-	char sha[65], etag[68], body[192];
-	int n;
+	struct replacing *r = xcalloc(1, sizeof(*r));
 
-	hex_encode(it->sha256, 32, sha);
-	snprintf(etag, sizeof(etag), "\"%s\"", sha);
-	n = snprintf(body, sizeof(body),
-	    "{\"id\":\"%s\",\"sha256\":\"%s\",\"size\":%llu}\n", it->id, sha,
-	    (unsigned long long)it->size);
-	http_reply_header(up->rq, "ETag", etag);
-	http_reply(up->rq, 201, "application/json", body, (size_t)n);
+	r->sp = up->px->spool;
+	r->seq = it->seq;
+	spool_same_name(r->sp, it->device, it->name, 64, on_older, r);
+}
+
+static void
+note_accepted(struct file *f, const struct spool_item *it)
+{
+	struct upload *up = f->up;
+	struct log_text dev;
+
+	up->px->count.uploads++;
+	up->px->count.bytes += it->size;
+	log_info("id=%s accepted dev=%s bytes=%llu ms=%lld", it->id,
+	    log_text(&dev, it->device, strlen(it->device)),
+	    (unsigned long long)it->size, (long long)(clock_ms() - up->t0));
+	if (up->px->conf->on_same_name == SAME_NAME_REPLACE_WAITING)
+		replace_older(up, it);
 }
 
 static void
 on_committed(int rc, const struct spool_item *it, void *arg)
 {
-	struct upload *up = arg;
-	struct log_text dev;
+	struct file *f = arg;
+	struct upload *up = f->up;
 
-	up->committing = false;
-	if (rc == 0) {
-		up->px->count.uploads++;
-		up->px->count.bytes += it->size;
-		log_info("id=%s accepted dev=%s bytes=%llu ms=%lld", it->id,
-		    log_text(&dev, it->device, strlen(it->device)),
-		    (unsigned long long)it->size,
-		    (long long)(clock_ms() - up->t0));
-	} else {
-		fail(up, rc);
+	f->repeat = rc == -EEXIST;
+	f->rc = f->repeat ? 0 : rc;
+	if (f->rc == 0) {
+		memcpy(f->id, it->id, sizeof(f->id));
+		memcpy(f->sha256, it->sha256, sizeof(f->sha256));
+		f->size = it->size;
 	}
-	if (up->rq == NULL)
-		upload_free(up);
-	else if (rc == 0)
-		reply_created(up, it);
+	if (rc == 0)
+		note_accepted(f, it);
+	else if (f->repeat)
+		log_info(
+		    "id=%s repeated: answered without a second copy", f->id);
+	up->commits--;
+	if (came_back(up) && up->commits == 0)
+		answer(up);
+}
+
+static void
+commit_files(struct upload *up)
+{
+	struct spool_upload *u;
+
+	up->commits = up->files_n;
+	up->waiting += up->files_n;
+	for (unsigned i = 0; i < up->files_n; i++) {
+		struct file *f = up->files[i];
+		struct spool_meta meta = { up->who.device, f->name, f->type,
+			up->address };
+
+		u = f->u;
+		f->u = NULL;
+		spool_commit(u, &meta, on_committed, f);
+	}
+}
+
+/* ---- the body -------------------------------------------------------------
+ */
+
+static void
+on_room(int rc, void *arg)
+{
+	struct file *f = arg;
+
+	if (rc < 0) {
+		refuse_failed(f->up, rc);
+		return;
+	}
+	spool_on_room(f->u, on_room, f);
+	http_request_resume(f->up->rq);
+}
+
+/* A file that will take octets; 0 or the error of the reservation. */
+static int
+file_add(struct upload *up, uint64_t size, const char *name, const char *type,
+    const char **why_out)
+{
+	struct spool_upload *u;
+	struct file *f;
+	int rc = spool_reserve(up->px->spool, size, &u, why_out);
+
+	if (rc != 0)
+		return rc;
+	f = xcalloc(1, sizeof(*f));
+	f->up = up;
+	f->u = u;
+	f->name = xstrdup(name[0] != '\0' ? name : "upload");
+	f->type = xstrndup(type, TYPE_MAX);
+	up->files[up->files_n++] = up->into = f;
+	spool_on_room(u, on_room, f);
+	return 0;
+}
+
+static bool
+has_room(struct upload *up)
+{
+	const char *why;
+	int rc;
+
+	if (up->received > up->max) {
+		refuse(up, 413, "the upload is larger than max_upload",
+		    "raise [limits] max_upload, or that of its [camera]");
+		return false;
+	}
+	if (up->size != UINT64_MAX || up->received - up->asked < ROOM_EACH)
+		return true;
+	up->asked = up->received;
+	rc = spool_room(up->px->spool, ROOM_EACH, &why);
+	if (rc != 0)
+		refuse_reserve(up, rc, why);
+	return rc == 0;
 }
 
 static int
 on_data(struct http_request *rq, const char *p, size_t n, void *arg)
 {
 	struct upload *up = arg;
+	const char *why;
+	int rc;
 
-	if (up->u == NULL)
-		return 0; /* refused: what comes is drained */
+	if (up->refused)
+		return 0; /* what still comes is drained */
 	up->received += n;
-	if (up->received > up->max) {
-		drop(up);
-		refuse(up->px, rq, 413, "the upload is larger than max_upload",
-		    "raise [limits] max_upload, or that of its [camera]");
+	if (!has_room(up))
 		return 0;
-	}
-	return spool_write(up->u, p, n);
+	if (up->form == NULL)
+		return spool_write(up->into->u, p, n);
+	rc = form_feed(up->form, p, n, &why);
+	if (rc != 0 && !up->refused)
+		refuse(up, -rc, why,
+		    "send multipart/form-data as RFC 7578 says, or the file "
+		    "itself by PUT");
+	/* A part that is behind slows the whole request down. */
+	rc = !up->refused && up->into != NULL && up->into->rc == 1;
+	if (rc == 1)
+		up->into->rc = 0;
+	return rc;
 }
 
 static void
 on_end(struct http_request *rq, void *arg)
 {
 	struct upload *up = arg;
-	struct spool_meta meta = { up->who.device, up->who.name, up->type,
-		up->address };
-	struct spool_upload *u = up->u;
 
-	if (u == NULL)
+	if (up->refused)
 		return;
-	up->u = NULL;
-	up->committing = true;
-	spool_commit(u, &meta, on_committed, up);
+	if (up->form != NULL && !form_complete(up->form))
+		refuse(up, 400, "the form ends before its last boundary",
+		    "the body was cut short: send it again");
+	else if (up->files_n == 0)
+		refuse(up, 400, "the form has no file",
+		    "a file is a part with a filename or a content type");
+	else
+		commit_files(up);
 }
 
 static void
@@ -198,92 +415,246 @@ on_lost(struct http_request *rq, void *arg)
 		 "was too slow; nothing of it is kept",
 	    log_text(&dev, up->who.device, strlen(up->who.device)),
 	    (unsigned long long)up->received);
-	drop(up);
+	drop_files(up);
 }
 
-/* What can be refused before the body. */
-static bool
-admit(struct proxy *px, struct http_request *rq, struct naming *who,
-    uint64_t *max_out)
-{
-	const struct gateway_conf *conf = px->conf;
-	const char *error, *hint, *type;
-	uint64_t size = http_request_length(rq);
-	int status = naming_make(conf, http_request_head(rq)->target,
-	    http_request_path(rq), http_request_peer(rq), who, &error, &hint);
+/* ---- parts of a form ------------------------------------------------------
+ */
 
-	if (status != 0) {
-		refuse(px, rq, status, error, hint);
+/* Fields are dropped, and so is the XML that describes an event. */
+static bool
+is_file(const struct form_part *p)
+{
+	if (strcasestr(p->type, "xml") != NULL)
 		return false;
-	}
-	*max_out = (uint64_t)(who->camera != NULL && who->camera->max_upload > 0
-		? who->camera->max_upload
-		: conf->max_upload);
-	type = http_request_header(rq, "Content-Type");
-	if (!http_request_has_body(rq))
-		refuse(px, rq, 411, "the upload has no length",
-		    "send Content-Length, or Transfer-Encoding: chunked");
-	else if (http_request_header(rq, "Content-Range") != NULL)
-		refuse(px, rq, 400, "parts of a file are not taken",
-		    "send the whole file, without Content-Range");
-	else if (type != NULL &&
-	    strncasecmp(type, "multipart/form-data", 19) == 0)
-		refuse(px, rq, 415, "forms are not taken",
-		    "send the file itself as the body of a PUT or POST");
-	else if (size != UINT64_MAX && size > *max_out)
-		refuse(px, rq, 413, "the upload is larger than max_upload",
-		    "raise [limits] max_upload, or that of its [camera]");
-	else
+	if (p->filename[0] != '\0')
 		return true;
-	naming_fini(who);
-	return false;
+	return p->type[0] != '\0' &&
+	    strncasecmp(p->type, "text/plain", 10) != 0;
+}
+
+/* The last segment of what the camera calls the file, made harmless. */
+static char *
+part_name(const struct upload *up, const struct form_part *p)
+{
+	const char *s = p->filename[0] != '\0' ? p->filename
+	    : up->who.name[0] != '\0'          ? up->who.name
+					       : p->name;
+	const char *slash = strrchr(s, '/'), *back = strrchr(s, '\\');
+	char *name, *o;
+
+	if (slash != NULL && slash > back)
+		s = slash + 1;
+	else if (back != NULL)
+		s = back + 1;
+	name = xstrndup(s, 255);
+	for (o = name; *o != '\0'; o++)
+		if ((unsigned char)*o < 0x20 || *o == 0x7f)
+			*o = '_';
+	if (name[0] == '\0' || strcmp(name, ".") == 0 ||
+	    strcmp(name, "..") == 0 || !json_utf8(name, strlen(name))) {
+		free(name);
+		name = xstrdup("upload");
+	}
+	return name;
 }
 
 static void
-refuse_reserve(
-    struct proxy *px, struct http_request *rq, int rc, const char *why)
+on_part_begin(const struct form_part *p, void *arg)
 {
-	if (rc == -ENOSPC)
-		refuse(px, rq, 507, why,
-		    "keep the file and try again; raise [spool] max_size or "
-		    "free disk space, and see why nothing is delivered");
-	else if (rc == -EFBIG)
-		refuse(px, rq, 413, why, "raise [limits] max_upload");
+	struct upload *up = arg;
+	const char *why;
+	char *name;
+	int rc;
+
+	up->into = NULL;
+	if (up->refused || !is_file(p))
+		return;
+	if (up->files_n == FILES_MAX) {
+		refuse(up, 413, "the form has over 32 files",
+		    "send fewer files in one form");
+		return;
+	}
+	name = part_name(up, p);
+	rc = file_add(up, UINT64_MAX, name, p->type, &why);
+	free(name);
+	if (rc != 0)
+		refuse_reserve(up, rc, why);
+}
+
+static void
+on_part_data(const char *p, size_t n, void *arg)
+{
+	struct upload *up = arg;
+
+	if (!up->refused && up->into != NULL &&
+	    spool_write(up->into->u, p, n) == 1)
+		up->into->rc = 1; /* behind */
+}
+
+static void
+on_part_end(void *arg)
+{
+	struct upload *up = arg;
+
+	up->into = NULL;
+}
+
+/* ---- admission ------------------------------------------------------------
+ */
+
+static void reserve(struct upload *up);
+
+static void
+on_evicted(int rc, uint64_t freed, void *arg)
+{
+	struct upload *up = arg;
+
+	if (!came_back(up))
+		return;
+	if (rc != 0 || freed == 0)
+		up->evictions = EVICT_TRIES; /* nothing more to give way */
+	reserve(up);
+}
+
+static void
+receive(struct upload *up)
+{
+	static const struct http_sink sink = { on_data, on_end, on_lost };
+
+	http_request_receive(up->rq, &sink, up);
+}
+
+static void
+reserve(struct upload *up)
+{
+	struct proxy *px = up->px;
+	uint64_t need = up->size == UINT64_MAX ? ROOM_EACH : up->size;
+	const char *why;
+	int rc;
+
+	if (up->form != NULL) /* each part makes its own */
+		rc = spool_room(
+		    px->spool, up->size == UINT64_MAX ? 0 : up->size, &why);
 	else
-		refuse(px, rq, 503, why, "try again in some seconds");
+		rc = file_add(up, up->size, up->who.name, up->type, &why);
+	if (rc == 0) {
+		if (up->form == NULL &&
+		    (up->want.has_sha256 || up->want.has_md5))
+			spool_expect(up->into->u, &up->want);
+		receive(up);
+	} else if (rc == -ENOSPC &&
+	    px->conf->when_full == WHEN_FULL_DROP_OLDEST &&
+	    up->evictions < EVICT_TRIES) {
+		up->evictions++;
+		up->waiting++;
+		/* More than it needs: fullness ends with some room to spare. */
+		spool_evict_oldest(px->spool,
+		    need + (uint64_t)px->conf->max_size / 25, on_evicted, up);
+	} else {
+		refuse_reserve(up, rc, why);
+	}
+}
+
+static void
+on_same_name(int rc, struct spool_item *items, size_t n, void *arg)
+{
+	struct upload *up = arg;
+
+	if (!came_back(up))
+		return;
+	if (rc != 0)
+		refuse(up, 503, "the index cannot be read",
+		    "look for \"index\" in the proxy's log");
+	else if (n == 0)
+		reserve(up);
+	else if (http_request_header(up->rq, "If-None-Match") != NULL)
+		refuse(up, 412, "a file of this device and name waits already",
+		    "send it without If-None-Match, or under another name");
+	else
+		refuse(up, 409, "a file of this device and name waits already",
+		    "use another name, or set [spool] on_same_name");
+}
+
+/* What can be refused by the head alone. */
+static bool
+admit(struct upload *up)
+{
+	struct http_request *rq = up->rq;
+	const char *type = http_request_header(rq, "Content-Type");
+	const char *why;
+
+	if (!http_request_has_body(rq)) {
+		refuse(up, 411, "the upload has no length",
+		    "send Content-Length, or Transfer-Encoding: chunked");
+	} else if (http_request_header(rq, "Content-Range") != NULL) {
+		refuse(up, 400, "parts of a file are not taken",
+		    "send the whole file, without Content-Range");
+	} else if (up->size != UINT64_MAX && up->size > up->max) {
+		refuse(up, 413, "the upload is larger than max_upload",
+		    "raise [limits] max_upload, or that of its [camera]");
+	} else if (expect_digests(rq, &up->want) != 0) {
+		refuse(up, 400, "a digest header is not readable",
+		    "send Content-MD5: BASE64 or Repr-Digest: "
+		    "sha-256=:BASE64:, or none");
+	} else if (type != NULL &&
+	    strncasecmp(type, "multipart/form-data", 19) == 0) {
+		static const struct form_events ev = { on_part_begin,
+			on_part_data, on_part_end };
+
+		up->form = form_new(type, &ev, up, &why);
+		if (up->form == NULL)
+			refuse(up, 400, why, "use a shorter boundary");
+	}
+	return !up->refused;
+}
+
+static struct upload *
+upload_new(struct proxy *px, struct http_request *rq, struct naming *who)
+{
+	struct upload *up = xcalloc(1, sizeof(*up));
+	const char *type = http_request_header(rq, "Content-Type");
+
+	up->px = px;
+	up->rq = rq;
+	up->who = *who;
+	up->type = xstrndup(type != NULL ? type : "", TYPE_MAX);
+	up->size = http_request_length(rq);
+	snprintf(up->address, sizeof(up->address), "%s", http_request_peer(rq));
+	up->max = (uint64_t)(who->camera != NULL && who->camera->max_upload > 0
+		? who->camera->max_upload
+		: px->conf->max_upload);
+	up->t0 = clock_ms();
+	http_request_on_done(rq, on_done, up);
+	return up;
 }
 
 void
 on_upload(struct http_request *rq, void *arg)
 {
-	static const struct http_sink sink = { on_data, on_end, on_lost };
 	struct proxy *px = arg;
-	const char *why, *type;
+	const char *error, *hint, *none_match;
 	struct naming who = { 0 };
-	struct spool_upload *u;
 	struct upload *up;
-	uint64_t max;
-	int rc;
+	bool post = strcmp(http_request_method(rq), "POST") == 0;
+	int status = naming_make(px->conf, http_request_head(rq)->target,
+	    http_request_path(rq), http_request_peer(rq), post, &who, &error,
+	    &hint);
 
-	if (!admit(px, rq, &who, &max))
-		return;
-	rc = spool_reserve(px->spool, http_request_length(rq), &u, &why);
-	if (rc != 0) {
-		naming_fini(&who);
-		refuse_reserve(px, rq, rc, why);
+	if (status != 0) {
+		upload_refuse(px, rq, status, error, hint);
 		return;
 	}
-	type = http_request_header(rq, "Content-Type");
-	up = xcalloc(1, sizeof(*up));
-	up->px = px;
-	up->rq = rq;
-	up->u = u;
-	up->who = who;
-	up->type = xstrndup(type != NULL ? type : "", TYPE_MAX);
-	snprintf(up->address, sizeof(up->address), "%s", http_request_peer(rq));
-	up->max = max;
-	up->t0 = clock_ms();
-	http_request_on_done(rq, on_done, up);
-	spool_on_room(u, on_room, up);
-	http_request_receive(rq, &sink, up);
+	up = upload_new(px, rq, &who);
+	if (!admit(up))
+		return;
+	none_match = http_request_header(rq, "If-None-Match");
+	if (px->conf->on_same_name == SAME_NAME_REJECT ||
+	    (none_match != NULL && strcmp(none_match, "*") == 0)) {
+		up->waiting++;
+		spool_same_name(px->spool, up->who.device, up->who.name, 1,
+		    on_same_name, up);
+	} else {
+		reserve(up);
+	}
 }

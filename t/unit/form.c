@@ -49,8 +49,8 @@ static const struct form_events events = { on_begin, on_data, on_end };
 
 /* The parts, or "STATUS" or "incomplete". Cut in two at `cut`. */
 static void
-parse(const char *type, const char *body, size_t n, size_t cut,
-    struct seen *out)
+parse(
+    const char *type, const char *body, size_t n, size_t cut, struct seen *out)
 {
 	const char *why = NULL;
 	struct form *f;
@@ -137,8 +137,8 @@ test_cameras(void **state)
 	    "\r\n--bx\r\n\r\nx\r\n--bx\r\n\r\ny\r\n--bx--\r\n", "[||]x;[||]y;");
 	/* LF, and LF CR, as line ends */
 	EXPECT(B, "--b0\nContent-Type: a/b\n\nx\n--b0--\n", "[||a/b]x;");
-	EXPECT(B, "--b0\n\rContent-Type: a/b\n\r\n\rx\n\r--b0--\n\r",
-	    "[||a/b]x;");
+	EXPECT(
+	    B, "--b0\n\rContent-Type: a/b\n\r\n\rx\n\r--b0--\n\r", "[||a/b]x;");
 	/* junk among the headers, odd blanks */
 	EXPECT(B,
 	    "--b0\r\njunk\r\ncontent-type :  a/b \r\n"

@@ -1,0 +1,120 @@
+/*
+ * spool_evict.c - the oldest give way to the newest
+ *
+ * What must stay true: an upload that is being sent is never evicted (the
+ * states that are looked at are those of the same transaction), each one that
+ * goes has its log line and its column in the ledger, the file goes after the
+ * row.
+ */
+#include "spool.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "log.h"
+#include "spool_internal.h"
+#include "xalloc.h"
+
+#define MANY 256
+
+struct evict_job {
+	struct index_job job;
+	struct spool *sp;
+	uint64_t octets, freed;
+	struct spool_item gone[MANY];
+	size_t n;
+	void (*fn)(int rc, uint64_t freed, void *arg);
+	void *arg;
+	struct index_txn *t;
+};
+
+static void
+forget(struct evict_job *e)
+{
+	for (size_t i = 0; i < e->n; i++)
+		spool_item_fini(&e->gone[i]);
+	e->n = 0;
+	e->freed = 0;
+}
+
+static int
+on_row(uint64_t seq, struct row *r, void *arg)
+{
+	struct evict_job *e = arg;
+
+	if (r == NULL ||
+	    (r->item.state != SPOOL_WAITING && r->item.state != SPOOL_HELD))
+		return 0;
+	spool_item_from_row(e->sp, e->t, r);
+	e->freed += r->item.size;
+	e->gone[e->n++] = r->item;
+	memset(&r->item, 0, sizeof(r->item));
+	return e->freed >= e->octets || e->n == MANY;
+}
+
+static int
+run_evict(struct index_txn *t, struct index_job *j)
+{
+	struct evict_job *e = (struct evict_job *)j;
+	int rc;
+
+	forget(e); /* of a batch that was tried again */
+	e->t = t;
+	rc = index_walk(t, 0, -1, on_row, e);
+	if (rc > 0)
+		rc = 0;
+	for (size_t i = 0; rc == 0 && i < e->n; i++) {
+		struct row r;
+
+		rc = index_get(t, e->gone[i].seq, &r);
+		if (rc == 0) {
+			rc = spool_row_end(t, &r, SPOOL_EVICTED);
+			spool_item_fini(&r.item);
+		}
+	}
+	return rc;
+}
+
+static void
+settle_evict(struct index_job *j)
+{
+	struct evict_job *e = (struct evict_job *)j;
+	struct log_text dev;
+
+	for (size_t i = 0; j->rc == 0 && i < e->n; i++) {
+		const struct spool_item *it = &e->gone[i];
+
+		spool_unlink_item(e->sp, it);
+		log_warn("id=%s evicted dev=%s bytes=%llu: the spool is full, "
+			 "the oldest goes",
+		    it->id, log_text(&dev, it->device, strlen(it->device)),
+		    (unsigned long long)it->size);
+	}
+}
+
+static void
+on_evicted(struct index_job *j)
+{
+	struct evict_job *e = (struct evict_job *)j;
+
+	e->fn(j->rc, e->freed, e->arg);
+	forget(e);
+	free(e);
+}
+
+void
+spool_evict_oldest(struct spool *sp, uint64_t octets,
+    void (*fn)(int rc, uint64_t freed, void *arg), void *arg)
+{
+	struct evict_job *e = xcalloc(1, sizeof(*e));
+
+	e->job = (struct index_job){ .writes = true,
+		.run = run_evict,
+		.settle = settle_evict,
+		.done = on_evicted };
+	e->sp = sp;
+	e->octets = octets;
+	e->fn = fn;
+	e->arg = arg;
+	index_submit(sp->ix, &e->job);
+}
