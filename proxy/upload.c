@@ -118,13 +118,12 @@ void
 upload_refuse(struct proxy *px, struct http_request *rq, int status,
     const char *error, const char *hint)
 {
-	struct log_text path, text;
+	struct log_text path;
 	const char *p = http_request_path(rq);
 
 	px->count.refused++;
 	log_warn("refused status=%d peer=%s path=%s: %s", status,
-	    http_request_peer(rq), log_text(&path, p, strlen(p)),
-	    log_text(&text, error, strlen(error)));
+	    http_request_peer(rq), log_text(&path, p, strlen(p)), error);
 	if (status == 507 || status == 503)
 		http_reply_header(
 		    rq, "Retry-After", status == 507 ? "60" : "5");
@@ -157,14 +156,16 @@ refuse_failed(struct upload *up, int rc)
 {
 	struct log_text dev;
 
+	if (rc == -EBADMSG) {
+		refuse(up, 400, "the body is not what its digest says",
+		    "it was damaged on the way: send it again");
+		return;
+	}
 	up->px->count.failed++;
 	log_error("dev=%s upload failed bytes=%llu: %s: nothing of it is kept",
 	    log_text(&dev, up->who.device, strlen(up->who.device)),
 	    (unsigned long long)up->received, strerror(-rc));
-	if (rc == -EBADMSG)
-		refuse(up, 400, "the body is not what its digest says",
-		    "it was damaged on the way: send it again");
-	else if (rc == -ENOSPC || rc == -EDQUOT)
+	if (rc == -ENOSPC || rc == -EDQUOT)
 		refuse(up, 507, "no space left on the gateway's disk",
 		    "free space, or wait until uploads have been delivered");
 	else
