@@ -35,7 +35,7 @@ sub arrives {
 # ---- curl -T: and what the answer says ------------------------------------
 SKIP: {
 	need(8, 'curl');
-	my ($rc, $out, $err) = Edgehaul::Daemon->run('curl', '-sS', '-i', '-H',
+	my ($rc, $out, $err) = Edgehaul->run('curl', '-sS', '-i', '-H',
 		'Content-Type: image/jpeg', '-T', $file,
 		$site->url('/upload/cam-1/shot.jpg'));
 	is($rc, 0, 'curl -T') or diag($err);
@@ -55,7 +55,7 @@ SKIP: {
 # ---- wget ------------------------------------------------------------------
 SKIP: {
 	need(2, 'wget');
-	my ($rc, $out, $err) = Edgehaul::Daemon->run('wget', '-q', '-O', '-',
+	my ($rc, $out, $err) = Edgehaul->run('wget', '-q', '-O', '-',
 		'--method=PUT', "--body-file=$file",
 		'--header=Content-Type: image/jpeg',
 		$site->url('/upload/cam-2/shot.jpg'));
@@ -78,7 +78,7 @@ SKIP: {
 
 SKIP: { # the real busybox can post
 	need(2, 'busybox');
-	my ($rc, $out, $err) = Edgehaul::Daemon->run('busybox', 'wget', '-q',
+	my ($rc, $out, $err) = Edgehaul->run('busybox', 'wget', '-q',
 		'-O', '-', "--post-file=$file",
 		$site->url('/upload/cam-4/shot.jpg'));
 	is($rc, 0, 'busybox wget --post-file') or diag($err);

@@ -28,7 +28,7 @@ for (@mistakes) {
 	my ($what, $lines, $want) = @$_;
 	spit($box->{config}, $good . $lines);
 	for my $who (qw(proxy agent)) {
-		my ($rc, $out, $err) = Edgehaul::Daemon->run(
+		my ($rc, $out, $err) = Edgehaul->run(
 			"$build/$who/edgehaul-$who", '--config',
 			$box->{config}, '--check');
 		is($rc, 78, "$what: $who --check exits 78");
@@ -42,11 +42,11 @@ like("$out$err", qr/max_sise/, 'and tells the first mistake');
 like("$out$err", qr/max_age/, 'and the second in the same run');
 spit($box->{config}, $good);
 for my $who (qw(proxy agent)) {
-	($rc, $out, $err) = Edgehaul::Daemon->run("$build/$who/edgehaul-$who",
+	($rc, $out, $err) = Edgehaul->run("$build/$who/edgehaul-$who",
 		'--config', $box->{config}, '--check');
 	is($rc, 0, "$who --check of a good file") or diag("$out$err");
 }
-($rc, $out, $err) = Edgehaul::Daemon->run("$build/proxy/edgehaul-proxy",
+($rc, $out, $err) = Edgehaul->run("$build/proxy/edgehaul-proxy",
 	'--config', '/nonexistent/gateway.conf');
 is($rc, 78, 'a configuration that is not there');
 like($err, qr{/nonexistent/gateway\.conf}, 'is named');

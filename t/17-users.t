@@ -38,10 +38,10 @@ is($uid, $proxy, 'the proxy runs under its user');
 ($uid) = slurp('/proc/' . $site->agent->pid . '/status') =~ /^Uid:\s+(\d+)/m;
 is($uid, $agent, 'the agent under its own');
 
-my ($rc) = Edgehaul::Daemon->run('setpriv', "--reuid=$proxy",
+my ($rc) = Edgehaul->run('setpriv', "--reuid=$proxy",
 	"--regid=$group", '--clear-groups', 'cat', $site->{token_file});
 isnt($rc, 0, "the proxy's user cannot read the token");
-($rc) = Edgehaul::Daemon->run('setpriv', "--reuid=$agent",
+($rc) = Edgehaul->run('setpriv', "--reuid=$agent",
 	"--regid=$group", '--clear-groups', 'cat', $site->{token_file});
 is($rc, 0, "the agent's user can");
 

@@ -14,7 +14,7 @@ my $dir = Edgehaul->dir('bin');
 for my $who (qw(proxy agent)) {
 	my $copy = "$dir/edgehaul-$who";
 	File::Copy::copy("$build/$who/edgehaul-$who", $copy) or die "copy: $!";
-	my ($rc, $out, $err) = Edgehaul::Daemon->run('strip', $copy);
+	my ($rc, $out, $err) = Edgehaul->run('strip', $copy);
 	is($rc, 0, "strip $who") or diag($err);
 	my $size = -s $copy;
 	cmp_ok($size, '<=', 1.5 * 1024 * 1024, "$who: $size octets of own code");

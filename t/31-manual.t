@@ -21,7 +21,7 @@ SKIP: {
 }
 
 # What --help tells, the page tells.
-my ($rc, $help) = Edgehaul::Daemon->run(
+my ($rc, $help) = Edgehaul->run(
 	Edgehaul::top_builddir() . '/ctl/edgehaul', '--help');
 is($rc, 0, 'edgehaul --help');
 $help =~ s/^Examples:.*//ms;

@@ -304,6 +304,9 @@ sub cloud { shift; require Edgehaul::Cloud; Edgehaul::Cloud->new(@_) }
 sub radosgw { shift; require Edgehaul::Radosgw; Edgehaul::Radosgw->new(@_) }
 sub azurite { shift; require Edgehaul::Azurite; Edgehaul::Azurite->new(@_) }
 
+# Run a program to its end: (exit status, stdout, stderr).
+sub run { require Edgehaul::Daemon; Edgehaul::Daemon::run(@_) }
+
 # ---- HTTP -----------------------------------------------------------------
 
 # One request by HTTP::Tiny: {status, headers, content, json}. `json` in the
