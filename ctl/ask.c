@@ -15,7 +15,7 @@
 #include "json.h"
 #include "xalloc.h"
 
-#define PAGE 500
+#define PAGE 1000
 
 static int
 ask(struct asker *as, const char *path, cJSON **v_out)
@@ -28,9 +28,9 @@ ask(struct asker *as, const char *path, cJSON **v_out)
 		return client_json(as->ctl, as->daemon, path, false, v_out);
 	as->daemon = agent;
 	rc = client_json(as->ctl, agent, path, true, v_out);
-	if (rc != EXIT_DOWN)
+	if (rc != EXIT_DOWN && rc != EXIT_LATER)
 		return rc;
-	as->daemon = proxy;
+	as->daemon = proxy; /* the agent is down, or has no spool yet */
 	return client_json(as->ctl, proxy, path, false, v_out);
 }
 
@@ -74,7 +74,7 @@ ask_upload(const struct ctl *ctl, const char *id, cJSON **u_out)
 	/* What came within the last second is known to the proxy alone. */
 	if (rc == 0 && u == NULL && strcmp(as.daemon, "edgehaul-agent") == 0) {
 		rc = client_json(ctl, "edgehaul-proxy", path, true, &u);
-		if (rc == EXIT_DOWN)
+		if (rc == EXIT_DOWN || rc == EXIT_LATER)
 			rc = 0;
 	}
 	free(path);

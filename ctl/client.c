@@ -182,6 +182,8 @@ client_json(const struct ctl *ctl, const char *daemon, const char *path,
 	free(socket);
 	if (a.status == 404) {
 		*v_out = NULL;
+	} else if (a.status == 503 && quiet) {
+		rc = EXIT_LATER;
 	} else if (a.status != 200) {
 		rc = explain_status(daemon, &a);
 	} else {

@@ -68,7 +68,7 @@ int client_explain(const char *daemon, const char *socket, int rc);
 /*
  * GET path and parse the answer. 0: *v_out (NULL for 404) is the caller's.
  * Else an exit code, explained; quiet leaves the explaining of a daemon that
- * is down to the caller.
+ * is down (EXIT_DOWN) or not ready (EXIT_LATER) to the caller.
  */
 int client_json(const struct ctl *ctl, const char *daemon, const char *path,
     bool quiet, cJSON **v_out);

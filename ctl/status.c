@@ -21,7 +21,7 @@
 struct view {
 	const cJSON *ledger, *spool;    /* of the proxy */
 	const cJSON *signer, *storages; /* of the agent */
-	bool agent_up;
+	bool agent_up, agent_spool;     /* it runs; it has opened the spool */
 };
 
 static int64_t
@@ -93,6 +93,9 @@ say(const struct view *v)
 	else if (!v->agent_up)
 		printf("The agent does not run, so nothing is uploaded "
 		       "(systemctl start edgehaul-agent)");
+	else if (!v->agent_spool)
+		printf("The agent cannot open the spool, so nothing is "
+		       "uploaded (its log tells why)");
 	else if (!json_bool(v->signer, "ok", true))
 		say_error("The signer cannot be used",
 		    json_string(v->signer, "last_error"), "");
@@ -189,6 +192,7 @@ print_plain(const struct ctl *ctl, const cJSON *proxy)
 	int rc = client_json(ctl, "edgehaul-agent", "/status", true, &agent);
 
 	v.agent_up = rc == 0;
+	v.agent_spool = json_bool(agent, "spool", true);
 	v.signer = member(agent, "signer");
 	v.storages = member(agent, "storages");
 	say(&v);
@@ -196,7 +200,7 @@ print_plain(const struct ctl *ctl, const cJSON *proxy)
 	print_spool(&v);
 	print_agent(&v);
 	cJSON_Delete(agent);
-	return rc == EXIT_DOWN ? EXIT_GOOD : rc;
+	return rc == EXIT_DOWN || rc == EXIT_LATER ? EXIT_GOOD : rc;
 }
 
 int
