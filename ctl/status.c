@@ -128,12 +128,13 @@ print_ledger(const struct view *v)
 static void
 print_spool(const struct view *v)
 {
+	int64_t sending = number(v->spool, "sending");
+	int64_t held = number(v->spool, "held"); /* both wait, by the ledger */
 	struct small a, b, c;
 
 	printf("queue  %s waiting, %s sending, %s held\n",
-	    format_count(&a, number(v->ledger, "waiting")),
-	    format_count(&b, number(v->spool, "sending")),
-	    format_count(&c, number(v->spool, "held")));
+	    format_count(&a, number(v->ledger, "waiting") - sending - held),
+	    format_count(&b, sending), format_count(&c, held));
 	printf("disk   %s of %s used, %s free on the disk, index %" PRId64
 	       " %% full\n",
 	    format_size(&a, number(v->spool, "waiting_bytes")),

@@ -162,6 +162,22 @@ ok(wait_for(sub { $box->queue_ls == 4 }), 'are listed');
 	is(scalar(keys %id), 1204, 'each upload once');
 }
 
+# ---- the agent, too --------------------------------------------------------
+$box->agent->start;
+{
+	my ($rc, $out);
+	ok(wait_for(sub {
+		($rc, $out) = ctl('status');
+		$out =~ /\AThe signer cannot be used \(.*1 204 files/;
+	}), 'status tells that the signer is away') or diag($out);
+	ok(wait_for(sub {
+		my ($row) = $box->queue_ls;
+		$row && $row->{last_error};
+	}), 'queue ls tells the last error');
+	($rc, $out) = ctl('why', $ids[0]);
+	like($out, qr/first try|tried \d+ time|being sent/, 'why, by the agent');
+	ok($box->agent->stop, 'the agent stops');
+}
 ok($box->proxy->stop, 'the proxy stops');
 is((ctl('status'))[0], 69, 'and status says so');
 finish;
