@@ -450,18 +450,17 @@ conn_run(struct conn *c)
 
 	assert(c->magic == CONN_MAGIC && !c->running);
 	c->running = true;
-	while (step(c)) {
-		if (++n == STEPS_MAX) { /* the others, too, are waiting */
-			c->running = false;
-			server_turn(c);
-			break;
-		}
-	}
+	c->again = false;
+	while (!c->again && step(c))
+		c->again = ++n == STEPS_MAX; /* the others are waiting, too */
 	c->running = false;
-	if (c->state == CONN_DEAD)
+	if (c->state == CONN_DEAD) {
 		conn_free(c);
-	else
-		io_keep(c);
+		return;
+	}
+	io_keep(c);
+	if (c->again)
+		server_turn(c);
 }
 
 /* ---- what moves it from outside ------------------------------------------ */

@@ -128,6 +128,7 @@ struct conn {
 	bool blocked : 1;    /* the socket takes no more */
 	bool writes : 1;     /* the event watches for room, too */
 	bool running : 1;    /* inside conn_run() */
+	bool again : 1;      /* has more to do, after the others */
 	bool due : 1;        /* on the list of the turn */
 	bool paused : 1;     /* by its sink */
 	bool served : 1;     /* has had a request */

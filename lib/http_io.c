@@ -342,7 +342,7 @@ io_flush(struct conn *c)
 		if (c->broken || c->blocked)
 			return false;
 		if (quota == 0) {
-			server_turn(c);
+			c->again = true;
 			return false;
 		}
 		k = s->buf != NULL ? flush_buffer(c, s)
