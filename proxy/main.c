@@ -91,7 +91,7 @@ open_spool(struct proxy *px)
 	struct spool_options opt = { .max_size = (uint64_t)c->max_size,
 		.index_size = c->index_size > 0 ? (uint64_t)c->index_size : 0,
 		.sync_single = c->sync_order == SYNC_SINGLE,
-		.max_upload = (uint64_t)c->max_upload,
+		.max_upload = UINT64_MAX, /* upload.c knows the camera's */
 		.repeat_window_ms = c->repeat_window_ms };
 	char *dir = gateway_conf_path(c, "spool"), *why;
 	int rc;
