@@ -38,6 +38,12 @@ static const struct conf_key keys[] = {
 
 	{ "listen", "address", CONF_ADDR, AT(address), "0.0.0.0:8080", NULL, NULL, NULL, 0,
 	  "where devices send files" },
+	{ "listen", "tls_address", CONF_ADDR, AT(tls_address), NULL, NULL, NULL, NULL, 0,
+	  "where devices that speak HTTPS send files, as well" },
+	{ "listen", "cert_file", CONF_PATH, AT(cert_file), NULL, NULL, NULL, NULL, RL,
+	  "certificate for tls_address, PEM, with its chain" },
+	{ "listen", "key_file", CONF_PATH, AT(key_file), NULL, NULL, NULL, NULL, RL,
+	  "private key of cert_file, PEM" },
 	{ "listen", "known_only", CONF_BOOL, AT(known_only), "no", NULL, NULL, NULL, RL,
 	  "take uploads only from addresses of [camera NAME] sections" },
 	{ "listen", "close_delimited", CONF_BOOL, AT(close_delimited), "no", NULL, NULL, NULL, RL,
@@ -375,6 +381,10 @@ cross(void *conf, struct conf_problems *p)
 		conf_problem(p, "spool", "free_floor",
 		    "free_floor: more than 90 %% of the disk would stay "
 		    "unused");
+	if (c->tls_address != NULL &&
+	    (c->cert_file == NULL || c->key_file == NULL))
+		conf_problem(p, "listen", "tls_address",
+		    "tls_address needs cert_file and key_file beside it");
 	check_template(c, p);
 	check_cameras(c, p);
 	check_claims(c, p);

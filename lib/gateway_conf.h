@@ -24,7 +24,7 @@ struct gateway_conf {
 	/* [gateway] */
 	char *name, *state_dir, *run_dir;
 	/* [listen] */
-	char *address;
+	char *address, *tls_address, *cert_file, *key_file;
 	bool known_only, close_delimited;
 	/* [spool] */
 	int64_t max_size, index_size, repeat_window_ms, max_age_ms;

@@ -58,7 +58,8 @@ struct index {
 	void *tick_arg;
 };
 
-static const char *const tables[INDEX_TABLES] = { "item", "due", "meta" };
+static const char *const tables[INDEX_TABLES] = { "item", "due", "device",
+	"meta" };
 
 /* ---- the state row and the spool's clock --------------------------------- */
 
@@ -532,6 +533,15 @@ index_update_now(
 
 	assert(!ix->started);
 	return commit(ix, &b);
+}
+
+int
+index_view_now(
+    struct index *ix, int (*fn)(struct index_txn *t, void *arg), void *arg)
+{
+	struct batch b = { .ix = ix, .fn = fn, .arg = arg };
+
+	return db_view(ix->db, run_batch, &b);
 }
 
 void

@@ -1,8 +1,9 @@
 /*
- * index.h - the index of a spool: one thread, three tables, the ledger
+ * index.h - the index of a spool: one thread, four tables, the ledger
  *
  *	item    sequence number, big-endian  -> row (row.h)
  *	due     due time, sequence number    -> nothing: waiting but deferred
+ *	device  name                         -> its rows: count, octets
  *	meta    "state"                      -> struct index_state
  *
  * Jobs of the loop run on the index thread, many in one synced transaction;
@@ -39,7 +40,7 @@ struct index_state {
 	uint64_t rebuild_next, rebuild_end; /* numbers still to be looked at */
 };
 
-enum { INDEX_ITEM, INDEX_DUE, INDEX_META, INDEX_TABLES };
+enum { INDEX_ITEM, INDEX_DUE, INDEX_DEVICE, INDEX_META, INDEX_TABLES };
 
 struct index_txn {
 	MDB_txn *txn;
@@ -81,6 +82,9 @@ int index_update_now(
     struct index *ix, int (*fn)(struct index_txn *t, void *arg), void *arg);
 void index_start(struct index *ix);
 
+/* Run fn in a read transaction, on the index thread (in a tick). */
+int index_view_now(
+    struct index *ix, int (*fn)(struct index_txn *t, void *arg), void *arg);
 /* Called on the index thread once a second; changed: since the last call. */
 void index_on_tick(
     struct index *ix, void (*tick)(bool changed, void *arg), void *arg);
@@ -113,6 +117,14 @@ int index_walk(struct index_txn *t, uint64_t after, int state,
  * beyond, INT64_MAX if none. */
 int index_walk_due(struct index_txn *t, int64_t until,
     int (*fn)(uint64_t seq, void *arg), void *arg, int64_t *next_out);
+/* Rows of one device, in the same transaction: one more (sign 1) or less (-1)
+ * of size octets. */
+int index_device_count(
+    struct index_txn *t, const char *device, int sign, uint64_t size);
+/* Walk devices until fn returns non-zero. */
+int index_walk_devices(struct index_txn *t,
+    int (*fn)(const char *device, uint64_t rows, uint64_t octets, void *arg),
+    void *arg);
 /* Forget a due entry whose row is gone or is not due. */
 int index_due_del(struct index_txn *t, int64_t due, uint64_t seq);
 

@@ -199,3 +199,75 @@ index_walk_due(struct index_txn *t, int64_t until,
 	mdb_cursor_close(cur);
 	return rc == 0 || rc == MDB_NOTFOUND ? 0 : db_errno(rc);
 }
+
+/* ---- devices --------------------------------------------------------------
+ */
+
+#define DEVICE_KEY_MAX 255
+
+struct device_count {
+	uint64_t rows, octets;
+};
+
+static MDB_val
+device_key(const char *device)
+{
+	return (MDB_val){ strnlen(device, DEVICE_KEY_MAX), (void *)device };
+}
+
+int
+index_device_count(
+    struct index_txn *t, const char *device, int sign, uint64_t size)
+{
+	MDB_dbi dbi = t->dbis[INDEX_DEVICE];
+	struct device_count c = { 0, 0 };
+	MDB_val k = device_key(device), v;
+	int rc;
+
+	if (k.mv_size == 0)
+		return 0;
+	rc = db_errno(mdb_get(t->txn, dbi, &k, &v));
+	if (rc != 0 && rc != -ENOENT)
+		return rc;
+	if (rc == 0 && v.mv_size == sizeof(c))
+		memcpy(&c, v.mv_data, sizeof(c));
+	if (sign > 0) {
+		c.rows++;
+		c.octets += size;
+	} else {
+		c.rows -= c.rows > 0;
+		c.octets -= c.octets > size ? size : c.octets;
+	}
+	if (c.rows == 0) {
+		rc = db_errno(mdb_del(t->txn, dbi, &k, NULL));
+		return rc == -ENOENT ? 0 : rc;
+	}
+	v = (MDB_val){ sizeof(c), &c };
+	return db_errno(mdb_put(t->txn, dbi, &k, &v, 0));
+}
+
+int
+index_walk_devices(struct index_txn *t,
+    int (*fn)(const char *device, uint64_t rows, uint64_t octets, void *arg),
+    void *arg)
+{
+	char name[DEVICE_KEY_MAX + 1];
+	struct device_count c;
+	MDB_cursor *cur;
+	MDB_val k, v;
+	int stop = 0, rc;
+
+	rc = mdb_cursor_open(t->txn, t->dbis[INDEX_DEVICE], &cur);
+	if (rc != 0)
+		return db_errno(rc);
+	while (stop == 0 && (rc = mdb_cursor_get(cur, &k, &v, MDB_NEXT)) == 0) {
+		if (k.mv_size > DEVICE_KEY_MAX || v.mv_size != sizeof(c))
+			continue;
+		memcpy(name, k.mv_data, k.mv_size);
+		name[k.mv_size] = '\0';
+		memcpy(&c, v.mv_data, sizeof(c));
+		stop = fn(name, c.rows, c.octets, arg);
+	}
+	mdb_cursor_close(cur);
+	return rc == 0 || rc == MDB_NOTFOUND ? 0 : db_errno(rc);
+}

@@ -71,6 +71,8 @@ spool_row_add(struct index_txn *t, const struct spool_item *it, bool found)
 	r.item.state = SPOOL_WAITING;
 	r.item.found = found;
 	rc = index_put(t, it->seq, NULL, &r);
+	if (rc == 0)
+		rc = index_device_count(t, it->device, 1, it->size);
 	if (rc != 0)
 		return rc;
 	t->st->accepted++;
@@ -178,6 +180,73 @@ on_durable(uint64_t seq, struct spool_item *item, void *arg)
 /* ---- open and close -------------------------------------------------------
  */
 
+/* Devices that hold at least half of their share: few, so that asking for one
+ * at each upload is cheap. As of the last second. */
+static int
+on_device(const char *device, uint64_t rows, uint64_t octets, void *arg)
+{
+	struct spool *sp = arg;
+	struct heavy *h;
+
+	if (octets < sp->opt.share / 2)
+		return 0;
+	h = xcalloc(1, sizeof(*h));
+	h->device = xstrdup(device);
+	h->octets = octets;
+	SLIST_INSERT_HEAD(&sp->heavy_new, h, link);
+	return 0;
+}
+
+static void
+forget_heavy(struct heavy_list *l)
+{
+	struct heavy *h;
+
+	while ((h = SLIST_FIRST(l)) != NULL) {
+		SLIST_REMOVE_HEAD(l, link);
+		free(h->device);
+		free(h);
+	}
+}
+
+static int
+weigh_devices(struct index_txn *t, void *arg)
+{
+	return index_walk_devices(t, on_device, arg);
+}
+
+static void
+look_at_devices(struct spool *sp)
+{
+	struct heavy_list old;
+
+	SLIST_INIT(&sp->heavy_new);
+	if (sp->opt.share == 0 ||
+	    index_view_now(sp->ix, weigh_devices, sp) != 0)
+		return;
+	pthread_mutex_lock(&sp->mutex);
+	old = sp->heavy;
+	sp->heavy = sp->heavy_new;
+	pthread_mutex_unlock(&sp->mutex);
+	forget_heavy(&old);
+}
+
+bool
+spool_over_share(struct spool *sp, const char *device, uint64_t size)
+{
+	struct heavy *h;
+	bool over = false;
+
+	if (sp->opt.share == 0)
+		return false;
+	pthread_mutex_lock(&sp->mutex);
+	SLIST_FOREACH(h, &sp->heavy, link)
+	if (strcmp(h->device, device) == 0)
+		over = h->octets + size > sp->opt.share;
+	pthread_mutex_unlock(&sp->mutex);
+	return over || size > sp->opt.share;
+}
+
 /* On the index thread, once a second. */
 static void
 on_tick(bool changed, void *arg)
@@ -191,8 +260,11 @@ on_tick(bool changed, void *arg)
 		/* Some file systems have no fixed number of inodes. */
 		sp->inodes_free = fs.f_files == 0 ? UINT64_MAX : fs.f_favail;
 	}
-	if (changed)
-		sp->index_used = index_used(sp->ix);
+	if (!changed)
+		return;
+	sp->index_used = index_used(sp->ix);
+	if (sp->role == SPOOL_WRITER)
+		look_at_devices(sp);
 }
 
 static uint64_t
@@ -338,6 +410,7 @@ spool_close(struct spool *sp)
 		free(a);
 	}
 	event_free(sp->retry);
+	forget_heavy(&sp->heavy);
 	layout_close(&sp->l);
 	pthread_mutex_destroy(&sp->mutex);
 	free(sp);

@@ -43,6 +43,7 @@ struct spool_options {
 	bool sync_single;    /* rename, then one fsync of the file */
 	uint64_t free_floor; /* octets of the file system to leave free */
 	uint64_t max_upload;
+	uint64_t share; /* octets that one device may hold; 0: no limit */
 	int64_t repeat_window_ms; /* 0: repeats are not recognised */
 };
 
@@ -110,6 +111,9 @@ void spool_expect(struct spool_upload *u, const struct spool_expect *want);
 /* Would size octets more fit? As spool_reserve(), reserving nothing: for
  * bodies of unknown length, asked now and then. */
 int spool_room(struct spool *sp, uint64_t size, const char **why_out);
+/* Would one more upload take the device over its share? As of the last second.
+ */
+bool spool_over_share(struct spool *sp, const char *device, uint64_t size);
 /* Add octets (copied). 0, or 1: written fast enough, pause until on_room. */
 int spool_write(struct spool_upload *u, const void *p, size_t n);
 /* Room again after spool_write() said 1, or the disk failed (rc < 0). */
@@ -199,6 +203,11 @@ void spool_evict(
  * gone. *freed: how many octets that was. */
 void spool_evict_oldest(struct spool *sp, uint64_t octets,
     void (*fn)(int rc, uint64_t freed, void *arg), void *arg);
+
+/* End as expired what waits for longer than max_age_ms, by clocks that can be
+ * trusted; at most 256 at once, never what is being sent. Call it now and then.
+ */
+void spool_expire(struct spool *sp, int64_t max_age_ms);
 
 /* ---- for both ------------------------------------------------------------ */
 

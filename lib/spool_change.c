@@ -107,6 +107,8 @@ spool_row_end(struct index_txn *t, struct row *r, enum spool_end how)
 {
 	int rc = index_del(t, r->item.seq, r);
 
+	if (rc == 0)
+		rc = index_device_count(t, r->item.device, -1, r->item.size);
 	if (rc != 0)
 		return rc;
 	leave_state(t->st, &r->item);

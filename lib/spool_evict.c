@@ -1,5 +1,5 @@
 /*
- * spool_evict.c - the oldest give way to the newest
+ * spool_evict.c - the oldest give way to the newest, or to time
  *
  * What must stay true: an upload that is being sent is never evicted (the
  * states that are looked at are those of the same transaction), each one that
@@ -20,7 +20,8 @@
 struct evict_job {
 	struct index_job job;
 	struct spool *sp;
-	uint64_t octets, freed;
+	uint64_t octets, freed; /* evict until so many are free, or */
+	int64_t max_age_ms;     /* expire what is older; 0: evict */
 	struct spool_item gone[MANY];
 	size_t n;
 	void (*fn)(int rc, uint64_t freed, void *arg);
@@ -46,10 +47,12 @@ on_row(uint64_t seq, struct row *r, void *arg)
 	    (r->item.state != SPOOL_WAITING && r->item.state != SPOOL_HELD))
 		return 0;
 	spool_item_from_row(e->sp, e->t, r);
+	if (e->max_age_ms != 0 && r->item.age_ms <= e->max_age_ms)
+		return 1; /* the next ones are younger */
 	e->freed += r->item.size;
 	e->gone[e->n++] = r->item;
 	memset(&r->item, 0, sizeof(r->item));
-	return e->freed >= e->octets || e->n == MANY;
+	return (e->max_age_ms == 0 && e->freed >= e->octets) || e->n == MANY;
 }
 
 static int
@@ -68,7 +71,8 @@ run_evict(struct index_txn *t, struct index_job *j)
 
 		rc = index_get(t, e->gone[i].seq, &r);
 		if (rc == 0) {
-			rc = spool_row_end(t, &r, SPOOL_EVICTED);
+			rc = spool_row_end(t, &r,
+			    e->max_age_ms != 0 ? SPOOL_EXPIRED : SPOOL_EVICTED);
 			spool_item_fini(&r.item);
 		}
 	}
@@ -85,9 +89,11 @@ settle_evict(struct index_job *j)
 		const struct spool_item *it = &e->gone[i];
 
 		spool_unlink_item(e->sp, it);
-		log_warn("id=%s evicted dev=%s bytes=%llu: the spool is full, "
-			 "the oldest goes",
-		    it->id, log_text(&dev, it->device, strlen(it->device)),
+		log_warn("id=%s %s dev=%s bytes=%llu", it->id,
+		    e->max_age_ms != 0
+			? "expired: it waited for longer than max_age"
+			: "evicted: the spool is full, the oldest goes",
+		    log_text(&dev, it->device, strlen(it->device)),
 		    (unsigned long long)it->size);
 	}
 }
@@ -97,14 +103,14 @@ on_evicted(struct index_job *j)
 {
 	struct evict_job *e = (struct evict_job *)j;
 
-	e->fn(j->rc, e->freed, e->arg);
+	if (e->fn != NULL)
+		e->fn(j->rc, e->freed, e->arg);
 	forget(e);
 	free(e);
 }
 
-void
-spool_evict_oldest(struct spool *sp, uint64_t octets,
-    void (*fn)(int rc, uint64_t freed, void *arg), void *arg)
+static struct evict_job *
+job_new(struct spool *sp)
 {
 	struct evict_job *e = xcalloc(1, sizeof(*e));
 
@@ -113,6 +119,71 @@ spool_evict_oldest(struct spool *sp, uint64_t octets,
 		.settle = settle_evict,
 		.done = on_evicted };
 	e->sp = sp;
+	return e;
+}
+
+static int
+on_first(uint64_t seq, struct row *r, void *arg)
+{
+	struct evict_job *e = arg;
+	bool young;
+
+	if (r == NULL ||
+	    (r->item.state != SPOOL_WAITING && r->item.state != SPOOL_HELD))
+		return 0;
+	spool_item_from_row(e->sp, e->t, r);
+	young = r->item.age_ms <= e->max_age_ms;
+	e->freed = !young;
+	return 1;
+}
+
+static int
+run_look(struct index_txn *t, struct index_job *j)
+{
+	struct evict_job *e = (struct evict_job *)j;
+	int rc;
+
+	e->t = t;
+	rc = index_walk(t, 0, -1, on_first, e);
+	return rc < 0 ? rc : 0;
+}
+
+/* On the loop: only if something is that old is there anything to write. */
+static void
+on_looked(struct index_job *j)
+{
+	struct evict_job *e = (struct evict_job *)j, *next;
+
+	if (j->rc == 0 && e->freed != 0 && !e->sp->closing) {
+		next = job_new(e->sp);
+		next->max_age_ms = e->max_age_ms;
+		index_submit(e->sp->ix, &next->job);
+	}
+	free(e);
+}
+
+void
+spool_expire(struct spool *sp, int64_t max_age_ms)
+{
+	struct index_state st;
+	struct evict_job *e;
+
+	index_snapshot(sp->ix, &st);
+	if (st.waiting == 0)
+		return; /* even a look would write, to the lock file */
+	e = xcalloc(1, sizeof(*e));
+	e->job = (struct index_job){ .run = run_look, .done = on_looked };
+	e->sp = sp;
+	e->max_age_ms = max_age_ms;
+	index_submit(sp->ix, &e->job);
+}
+
+void
+spool_evict_oldest(struct spool *sp, uint64_t octets,
+    void (*fn)(int rc, uint64_t freed, void *arg), void *arg)
+{
+	struct evict_job *e = job_new(sp);
+
 	e->octets = octets;
 	e->fn = fn;
 	e->arg = arg;

@@ -14,6 +14,14 @@
 
 struct keeper;
 
+/* A device that holds much of its share of the spool. */
+struct heavy {
+	SLIST_ENTRY(heavy) link;
+	char *device;
+	uint64_t octets;
+};
+SLIST_HEAD(heavy_list, heavy);
+
 struct spool {
 	struct event_base *base;
 	enum spool_role role;
@@ -39,6 +47,8 @@ struct spool {
 	/* the loop's: rows that could not be written, tried again each second
 	 */
 	struct event *retry;
+	struct heavy_list heavy;     /* guarded by the mutex */
+	struct heavy_list heavy_new; /* the index thread's */
 	/* of spool_ready(), index thread */
 	uint64_t quiet_txn, quiet_after;
 	int64_t quiet_until;

@@ -14,7 +14,9 @@
 #include <sys/statvfs.h>
 #include <sysexits.h>
 #include <event2/event.h>
+#include <openssl/ssl.h>
 
+#include "access.h"
 #include "clock.h"
 #include "daemon.h"
 #include "doorbell.h"
@@ -22,6 +24,7 @@
 #include "http_server.h"
 #include "log.h"
 #include "spool.h"
+#include "tls.h"
 #include "upload.h"
 #include "xalloc.h"
 
@@ -42,6 +45,7 @@ static const struct http_route control_routes[] = {
 	{ "GET",      "/queue/:id",     on_upload_query },
 };
 // clang-format on
+#define HOUSEWORK_S 10
 #define N(a) (sizeof(a) / sizeof((a)[0]))
 
 static void
@@ -50,6 +54,15 @@ on_spool_change(void *arg)
 	struct proxy *px = arg;
 
 	doorbell_ring(px->bell, px->agent_bell, "ring");
+}
+
+static void
+on_housework(evutil_socket_t fd, short what, void *arg)
+{
+	struct proxy *px = arg;
+
+	if (px->conf->max_age_ms != CONF_NONE)
+		spool_expire(px->spool, px->conf->max_age_ms);
 }
 
 static void
@@ -84,6 +97,17 @@ floor_octets(const struct gateway_conf *c)
 	    c->free_floor.percent / 100);
 }
 
+/* 0: a camera may fill all of it. */
+static uint64_t
+share_octets(const struct gateway_conf *c)
+{
+	if (!c->share.is_percent)
+		return (uint64_t)c->share.bytes;
+	return c->share.percent >= 100
+	    ? 0
+	    : (uint64_t)((double)c->max_size * c->share.percent / 100);
+}
+
 static int
 open_spool(struct proxy *px)
 {
@@ -100,6 +124,7 @@ open_spool(struct proxy *px)
 	    errno != ENOENT)
 		log_warn("%s: %s", c->state_dir, strerror(errno));
 	opt.free_floor = floor_octets(c);
+	opt.share = share_octets(c);
 	rc = spool_open(px->base, dir, SPOOL_WRITER, &opt, &px->spool, &why);
 	if (rc == -EBUSY)
 		log_error("%s: another edgehaul-proxy is using it: stop that "
@@ -134,6 +159,49 @@ open_run_dir(struct proxy *px)
 	return rc;
 }
 
+/* Certificate and key, read again on SIGHUP. NULL: said why in the log. */
+static struct ssl_ctx_st *
+load_tls(const struct gateway_conf *c)
+{
+	struct ssl_ctx_st *tls = NULL;
+	const char *why;
+
+	if (tls_server_ctx(c->cert_file, c->key_file, NULL, &tls, &why) != 0)
+		log_error("[listen] cert_file %s, key_file %s: %s",
+		    c->cert_file, c->key_file, why);
+	return tls;
+}
+
+static void
+reload_tls(struct proxy *px)
+{
+	struct ssl_ctx_st *tls;
+
+	if (px->conf->tls_address == NULL || (tls = load_tls(px->conf)) == NULL)
+		return;
+	http_server_set_tls(px->lan, "lan-tls", tls);
+	SSL_CTX_free(tls);
+}
+
+static int
+listen_tls(struct proxy *px)
+{
+	struct ssl_ctx_st *tls;
+	int rc;
+
+	if (px->conf->tls_address == NULL)
+		return 0;
+	tls = load_tls(px->conf);
+	if (tls == NULL)
+		return -EINVAL;
+	rc = http_server_listen(px->lan, "lan-tls", px->conf->tls_address, tls);
+	if (rc != 0)
+		log_error("[listen] tls_address %s: %s", px->conf->tls_address,
+		    strerror(-rc));
+	SSL_CTX_free(tls);
+	return rc;
+}
+
 static int
 listen_all(struct proxy *px)
 {
@@ -155,6 +223,8 @@ listen_all(struct proxy *px)
 			log_error("[listen] address %s: %s", px->conf->address,
 			    strerror(-rc));
 	}
+	if (rc == 0)
+		rc = listen_tls(px);
 	free(address);
 	free(path);
 	return rc;
@@ -167,9 +237,12 @@ proxy_free(void *self)
 
 	if (px == NULL)
 		return;
+	if (px->housework != NULL)
+		event_free(px->housework);
 	http_server_free(px->lan);
 	http_server_free(px->control);
 	spool_close(px->spool);
+	access_free(px->access);
 	doorbell_close(px->bell);
 	free(px->agent_bell);
 	free(px->agent_status);
@@ -185,11 +258,17 @@ proxy_start(struct event_base *base, const void *conf, void **self_out)
 	px->base = base;
 	px->conf = conf;
 	px->started_ms = clock_ms();
+	px->access = access_new(conf);
 	rc = open_run_dir(px);
 	if (rc == 0)
 		rc = open_spool(px);
 	if (rc == 0) {
+		struct timeval every = { HOUSEWORK_S, 0 };
+
 		spool_on_change(px->spool, on_spool_change, px);
+		px->housework =
+		    event_new(base, -1, EV_PERSIST, on_housework, px);
+		event_add(px->housework, &every);
 		rc = listen_all(px);
 	}
 	if (rc != 0) {
@@ -210,6 +289,9 @@ proxy_reload(void *self, const void *conf)
 
 	px->conf = conf;
 	http_server_settings(px->lan, &s);
+	access_free(px->access);
+	px->access = access_new(conf);
+	reload_tls(px);
 }
 
 static void

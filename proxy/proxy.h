@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct access;
 struct doorbell;
 struct event_base;
 struct gateway_conf;
@@ -20,6 +21,8 @@ struct proxy {
 	const struct gateway_conf *conf;
 	struct http_server *lan, *control;
 	struct spool *spool;
+	struct access *access;
+	struct event *housework;
 	struct doorbell *bell;
 	char *agent_bell;      /* path of the agent's doorbell */
 	char *agent_status;    /* its last JSON, checked; NULL: none yet */

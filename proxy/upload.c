@@ -18,6 +18,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "access.h"
 #include "clock.h"
 #include "expect.h"
 #include "form.h"
@@ -594,6 +595,12 @@ admit(struct upload *up)
 	} else if (up->size != UINT64_MAX && up->size > up->max) {
 		refuse(up, 413, "the upload is larger than max_upload",
 		    "raise [limits] max_upload, or that of its [camera]");
+	} else if (spool_over_share(up->px->spool, up->who.device,
+		       up->size == UINT64_MAX ? 0 : up->size)) {
+		http_reply_header(rq, "Retry-After", "60");
+		refuse(up, 429, "this camera's share of the spool is full",
+		    "wait until some of it is delivered, or raise [limits] "
+		    "share");
 	} else if (expect_digests(rq, &up->want) != 0) {
 		refuse(up, 400, "a digest header is not readable",
 		    "send Content-MD5: BASE64 or Repr-Digest: "
@@ -647,6 +654,12 @@ on_upload(struct http_request *rq, void *arg)
 		return;
 	}
 	up = upload_new(px, rq, &who);
+	if (!access_check(px->access, who.camera, rq, up->t0)) {
+		refuse(up, 401, "this camera must give its user and password",
+		    "set them in the camera; [camera] user and password_file "
+		    "are what the gateway expects");
+		return;
+	}
 	if (!admit(up))
 		return;
 	none_match = http_request_header(rq, "If-None-Match");

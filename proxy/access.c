@@ -1,0 +1,287 @@
+/*
+ * access.c - passwords of cameras
+ *
+ * What must stay true: comparisons take the same time whatever differs;
+ * passwords are never logged. A nonce is the time it was made and a keyed hash
+ * of it, so none is stored; it is good for five minutes. (A request overheard
+ * can be replayed until then for the same method and path: on a plain LAN
+ * Digest protects the password, not the transfer.)
+ */
+#include "access.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <openssl/rand.h>
+
+#include "gateway_conf.h"
+#include "http_parser.h"
+#include "http_server.h"
+#include "log.h"
+#include "url.h"
+#include "xalloc.h"
+
+#define REALM "edgehaul"
+#define NONCE_MS (5 * 60 * 1000)
+#define PARAM_MAX 512
+
+struct access {
+	uint8_t secret[32];
+	char **passwords; /* of conf's cameras, NULL: none or unreadable */
+	size_t n;
+	const struct camera_conf *cameras;
+};
+
+/* ---- password files -------------------------------------------------------
+ */
+
+static char *
+read_password(const struct camera_conf *cam)
+{
+	char line[256];
+	FILE *f = fopen(cam->password_file, "re");
+
+	if (f == NULL || fgets(line, sizeof(line), f) == NULL) {
+		log_error("[camera %s] password_file %s: %s: the camera is "
+			  "refused until it can be read",
+		    cam->name, cam->password_file,
+		    f == NULL ? strerror(errno) : "is empty");
+		if (f != NULL)
+			fclose(f);
+		return NULL;
+	}
+	fclose(f);
+	line[strcspn(line, "\r\n")] = '\0';
+	return xstrdup(line);
+}
+
+struct access *
+access_new(const struct gateway_conf *conf)
+{
+	struct access *a = xcalloc(1, sizeof(*a));
+
+	if (RAND_bytes(a->secret, sizeof(a->secret)) != 1)
+		abort();
+	a->n = conf->cameras_n;
+	a->cameras = conf->cameras;
+	a->passwords = xcalloc(a->n + 1, sizeof(*a->passwords));
+	for (size_t i = 0; i < a->n; i++)
+		if (a->cameras[i].password_file != NULL)
+			a->passwords[i] = read_password(&a->cameras[i]);
+	return a;
+}
+
+void
+access_free(struct access *a)
+{
+	if (a == NULL)
+		return;
+	for (size_t i = 0; i < a->n; i++)
+		if (a->passwords[i] != NULL)
+			OPENSSL_clear_free(
+			    a->passwords[i], strlen(a->passwords[i]));
+	free(a->passwords);
+	free(a);
+}
+
+/* ---- nonces ---------------------------------------------------------------
+ */
+
+void
+access_nonce(struct access *a, int64_t now_ms, char out[49])
+{
+	uint8_t mac[32];
+	unsigned n = sizeof(mac);
+
+	snprintf(out, 17, "%016" PRIx64, (uint64_t)now_ms);
+	HMAC(EVP_sha256(), a->secret, sizeof(a->secret),
+	    (const unsigned char *)out, 16, mac, &n);
+	hex_encode(mac, 16, out + 16);
+}
+
+static bool
+nonce_ours(struct access *a, const char *nonce, int64_t now_ms, bool *old_out)
+{
+	char again[49];
+	uint64_t at;
+
+	if (strlen(nonce) != 48 || sscanf(nonce, "%16" SCNx64, &at) != 1)
+		return false;
+	access_nonce(a, (int64_t)at, again);
+	*old_out = now_ms - (int64_t)at > NONCE_MS || (int64_t)at > now_ms;
+	return CRYPTO_memcmp(nonce, again, 48) == 0;
+}
+
+/* ---- Digest ---------------------------------------------------------------
+ */
+
+/* name=value or name="value" of a comma-separated list; "" if absent. */
+static void
+param(const char *list, const char *name, char out[PARAM_MAX])
+{
+	size_t n = strlen(name), o = 0;
+	const char *s = list;
+
+	out[0] = '\0';
+	while (*s != '\0') {
+		bool quoted, mine;
+
+		s += strspn(s, ", \t");
+		mine = strncasecmp(s, name, n) == 0 &&
+		    s[n + strspn(s + n, " \t")] == '=';
+		s += strcspn(s, "=,");
+		if (*s != '=')
+			continue;
+		s += 1 + strspn(s + 1, " \t");
+		quoted = *s == '"';
+		s += quoted;
+		while (*s != '\0' && (quoted ? *s != '"' : *s != ',')) {
+			if (quoted && *s == '\\' && s[1] != '\0')
+				s++;
+			if (mine && o + 1 < PARAM_MAX)
+				out[o++] = *s;
+			s++;
+		}
+		if (mine) {
+			while (!quoted && o > 0 &&
+			    isspace((unsigned char)out[o - 1]))
+				o--;
+			out[o] = '\0';
+			return;
+		}
+		s += *s == '"';
+	}
+}
+
+/* Lower-case hex of the hash of "a:b:c...". */
+static void
+hash_joined(const EVP_MD *md, char out[65], const char *const *parts, size_t n)
+{
+	EVP_MD_CTX *c = EVP_MD_CTX_new();
+	uint8_t sum[32];
+	unsigned len;
+
+	EVP_DigestInit_ex(c, md, NULL);
+	for (size_t i = 0; i < n; i++) {
+		if (i > 0)
+			EVP_DigestUpdate(c, ":", 1);
+		EVP_DigestUpdate(c, parts[i], strlen(parts[i]));
+	}
+	EVP_DigestFinal_ex(c, sum, &len);
+	EVP_MD_CTX_free(c);
+	hex_encode(sum, len, out);
+}
+
+static bool
+digest_fits(struct access *a, const char *user, const char *password,
+    const char *method, const char *target, const char *list, int64_t now_ms,
+    bool *stale_out)
+{
+	char name[PARAM_MAX], nonce[PARAM_MAX], uri[PARAM_MAX],
+	    response[PARAM_MAX], algorithm[PARAM_MAX], qop[PARAM_MAX],
+	    nc[PARAM_MAX], cnonce[PARAM_MAX], ha1[65], ha2[65], want[65];
+	const EVP_MD *md;
+	bool fits;
+
+	param(list, "username", name);
+	param(list, "nonce", nonce);
+	param(list, "uri", uri);
+	param(list, "response", response);
+	param(list, "algorithm", algorithm);
+	param(list, "qop", qop);
+	param(list, "nc", nc);
+	param(list, "cnonce", cnonce);
+	if (strcasecmp(algorithm, "SHA-256") == 0)
+		md = EVP_sha256();
+	else if (algorithm[0] == '\0' || strcasecmp(algorithm, "MD5") == 0)
+		md = EVP_md5();
+	else
+		return false;
+	if (strcmp(name, user) != 0 || strcmp(uri, target) != 0 ||
+	    !nonce_ours(a, nonce, now_ms, stale_out))
+		return false;
+	hash_joined(md, ha1, (const char *[]){ user, REALM, password }, 3);
+	hash_joined(md, ha2, (const char *[]){ method, uri }, 2);
+	if (strcasecmp(qop, "auth") == 0)
+		hash_joined(md, want,
+		    (const char *[]){ ha1, nonce, nc, cnonce, qop, ha2 }, 6);
+	else if (qop[0] == '\0') /* RFC 2069, of very old cameras */
+		hash_joined(md, want, (const char *[]){ ha1, nonce, ha2 }, 3);
+	else
+		return false;
+	fits = strlen(response) == strlen(want) &&
+	    CRYPTO_memcmp(response, want, strlen(want)) == 0;
+	*stale_out = *stale_out && fits;
+	return fits && !*stale_out;
+}
+
+static bool
+basic_fits(const char *user, const char *password, const char *base64)
+{
+	unsigned char got[PARAM_MAX];
+	char want[PARAM_MAX];
+	size_t n = strlen(base64), pad = 0;
+	int len;
+
+	snprintf(want, sizeof(want), "%s:%s", user, password);
+	if (n == 0 || n % 4 != 0 || n / 4 * 3 > sizeof(got))
+		return false;
+	while (pad < 2 && base64[n - 1 - pad] == '=')
+		pad++;
+	len = EVP_DecodeBlock(got, (const unsigned char *)base64, (int)n);
+	return len >= 0 && (size_t)len - pad == strlen(want) &&
+	    CRYPTO_memcmp(got, want, strlen(want)) == 0;
+}
+
+bool
+access_fits(struct access *a, const char *user, const char *password,
+    const char *method, const char *target, const char *authorization,
+    int64_t now_ms, bool *stale_out)
+{
+	*stale_out = false;
+	if (strncasecmp(authorization, "Basic ", 6) == 0)
+		return basic_fits(user, password,
+		    authorization + 6 + strspn(authorization + 6, " "));
+	if (strncasecmp(authorization, "Digest ", 7) == 0)
+		return digest_fits(a, user, password, method, target,
+		    authorization + 7, now_ms, stale_out);
+	return false;
+}
+
+bool
+access_check(struct access *a, const struct camera_conf *cam,
+    struct http_request *rq, int64_t now_ms)
+{
+	const char *given = http_request_header(rq, "Authorization");
+	const char *password;
+	char nonce[49], line[192];
+	bool stale = false;
+
+	if (cam == NULL || cam->user == NULL)
+		return true;
+	password = a->passwords[cam - a->cameras];
+	if (password != NULL && given != NULL &&
+	    access_fits(a, cam->user, password, http_request_method(rq),
+		http_request_head(rq)->target, given, now_ms, &stale))
+		return true;
+	access_nonce(a, now_ms, nonce);
+	snprintf(line, sizeof(line),
+	    "Digest realm=\"" REALM "\", qop=\"auth\", algorithm=SHA-256, "
+	    "nonce=\"%s\"%s",
+	    nonce, stale ? ", stale=true" : "");
+	http_reply_header(rq, "WWW-Authenticate", line);
+	snprintf(line, sizeof(line),
+	    "Digest realm=\"" REALM "\", qop=\"auth\", algorithm=MD5, "
+	    "nonce=\"%s\"%s",
+	    nonce, stale ? ", stale=true" : "");
+	http_reply_header(rq, "WWW-Authenticate", line);
+	http_reply_header(rq, "WWW-Authenticate", "Basic realm=\"" REALM "\"");
+	return false;
+}

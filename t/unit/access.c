@@ -1,0 +1,124 @@
+/*
+ * access.c - tests of proxy/access.c
+ */
+#include "../../proxy/access.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+#include <openssl/evp.h>
+
+#include "gateway_conf.h"
+#include "url.h"
+
+static void
+hash(const EVP_MD *md, char out[65], const char *text)
+{
+	unsigned char sum[32];
+	unsigned n;
+
+	EVP_Digest(text, strlen(text), sum, &n, md, NULL);
+	hex_encode(sum, n, out);
+}
+
+/* What a camera would send. */
+static void
+digest(char *out, size_t size, const EVP_MD *md, const char *algorithm,
+    const char *password, const char *nonce, const char *uri, bool qop)
+{
+	char ha1[65], ha2[65], response[65], text[512];
+
+	snprintf(text, sizeof(text), "cam:edgehaul:%s", password);
+	hash(md, ha1, text);
+	snprintf(text, sizeof(text), "PUT:%s", uri);
+	hash(md, ha2, text);
+	if (qop)
+		snprintf(text, sizeof(text), "%s:%s:00000001:abc:auth:%s", ha1,
+		    nonce, ha2);
+	else
+		snprintf(text, sizeof(text), "%s:%s:%s", ha1, nonce, ha2);
+	hash(md, response, text);
+	snprintf(out, size,
+	    "Digest username=\"cam\", realm=\"edgehaul\", nonce=\"%s\", "
+	    "uri=\"%s\", response=\"%s\"%s%s",
+	    nonce, uri, response, algorithm,
+	    qop ? ", qop=auth, nc=00000001, cnonce=\"abc\"" : "");
+}
+
+static bool
+fits(struct access *a, const char *header, int64_t now, bool *stale)
+{
+	return access_fits(a, "cam", "pa:ss, \"word", "PUT", "/upload/x y",
+	    header, now, stale);
+}
+
+static void
+test_basic(void **state)
+{
+	struct gateway_conf conf = { 0 };
+	struct access *a = access_new(&conf);
+	bool stale;
+
+	/* cam:pa:ss, "word */
+	assert_true(fits(a, "Basic Y2FtOnBhOnNzLCAid29yZA==", 0, &stale));
+	assert_true(fits(a, "basic  Y2FtOnBhOnNzLCAid29yZA==", 0, &stale));
+	assert_false(fits(a, "Basic Y2FtOnBhOnNzLCAid29yZQ==", 0, &stale));
+	assert_false(fits(a, "Basic Y2FtOnBhOnNz", 0, &stale));
+	assert_false(fits(a, "Basic ", 0, &stale));
+	assert_false(fits(a, "Basic !", 0, &stale));
+	assert_false(fits(a, "Bearer x", 0, &stale));
+	access_free(a);
+}
+
+static void
+test_digest(void **state)
+{
+	struct gateway_conf conf = { 0 };
+	struct access *a = access_new(&conf), *b = access_new(&conf);
+	const char *password = "pa:ss, \"word", *uri = "/upload/x y";
+	char nonce[49], foreign[49], header[1024];
+	bool stale;
+
+	access_nonce(a, 1000, nonce);
+	access_nonce(b, 1000, foreign);
+	digest(header, sizeof(header), EVP_sha256(), ", algorithm=SHA-256",
+	    password, nonce, uri, true);
+	assert_true(fits(a, header, 2000, &stale));
+	assert_false(fits(a, header, 1000 + 301000, &stale));
+	assert_true(stale);
+	digest(header, sizeof(header), EVP_md5(), ", algorithm=MD5", password,
+	    nonce, uri, true);
+	assert_true(fits(a, header, 2000, &stale));
+	digest(
+	    header, sizeof(header), EVP_md5(), "", password, nonce, uri, false);
+	assert_true(fits(a, header, 2000, &stale)); /* RFC 2069 */
+	digest(
+	    header, sizeof(header), EVP_md5(), "", "wrong", nonce, uri, true);
+	assert_false(fits(a, header, 2000, &stale));
+	assert_false(stale);
+	digest(header, sizeof(header), EVP_md5(), "", password, foreign, uri,
+	    true);
+	assert_false(fits(a, header, 2000, &stale));
+	digest(header, sizeof(header), EVP_md5(), "", password, nonce, "/other",
+	    true);
+	assert_false(fits(a, header, 2000, &stale));
+	assert_false(fits(a, "Digest ", 2000, &stale));
+	assert_false(fits(a, "Digest username=\"cam", 2000, &stale));
+	access_free(a);
+	access_free(b);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_basic),
+		cmocka_unit_test(test_digest),
+	};
+
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
