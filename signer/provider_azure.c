@@ -567,18 +567,28 @@ azure_block_list(
 }
 
 /*
- * Blocks need no start: the first of them is it. Those never listed are dropped
- * by the service after a week, so there is nothing to abort but a look.
+ * Blocks need no start, and those never listed are dropped by the service after
+ * a week: starting and aborting are no more than a look.
  */
+static int
+azure_look(const struct storage *s, const struct upload *u, struct recipe *r)
+{
+	static const int ok_look[] = { 404, 200, 0 };
+	struct recipe_request look = { .method = "HEAD", .ok = ok_look };
+	int64_t size = block_size(s, u);
+	int rc = add(s, u, NULL, 0, &look, r);
+
+	if (rc != 0)
+		return rc;
+	recipe_verify(r, false, NULL, NULL);
+	if (u->step == STEP_START)
+		recipe_parts(r, size, part_count(u->size, size), PARALLEL);
+	return 0;
+}
+
 static int
 azure_recipe(const struct storage *s, const struct upload *u, struct recipe *r)
 {
-	static const int ok_look[] = { 200, 404, 0 };
-	struct recipe_request look = { .method = "HEAD", .ok = ok_look };
-	struct upload first = *u;
-	int64_t size;
-	int rc;
-
 	if (strcmp(u->method, "HEAD") == 0)
 		return azure_head(s, u, r);
 	if (strcmp(u->method, "PUT") != 0)
@@ -590,16 +600,8 @@ azure_recipe(const struct storage *s, const struct upload *u, struct recipe *r)
 		return azure_block(s, u, r);
 	case STEP_FINISH:
 		return azure_block_list(s, u, r);
-	case STEP_START:
-		first.part = 1;
-		rc = azure_block(s, &first, r);
-		size = block_size(s, u);
-		if (rc == 0)
-			recipe_parts(
-			    r, size, part_count(u->size, size), PARALLEL);
-		return rc;
 	default:
-		return add(s, u, NULL, 0, &look, r);
+		return azure_look(s, u, r);
 	}
 }
 

@@ -499,6 +499,7 @@ s3_recipe(const struct storage *s, const struct upload *u, struct recipe *r)
 	const char *id = upload_kept(u, "uploadId");
 	struct pair query[] = { { "uploadId", id } };
 	struct recipe_request abort_rq = { .method = "DELETE", .ok = ok_gone };
+	int rc;
 
 	if (strcmp(u->method, "HEAD") == 0)
 		return s3_head(s, u, r);
@@ -515,7 +516,10 @@ s3_recipe(const struct storage *s, const struct upload *u, struct recipe *r)
 		    : -EINVAL;
 	if (u->step == STEP_FINISH)
 		return s3_finish(s, u, id, r);
-	return add(s, u, query, 1, &abort_rq, r);
+	rc = add(s, u, query, 1, &abort_rq, r);
+	if (rc == 0)
+		recipe_verify(r, false, NULL, NULL);
+	return rc;
 }
 
 /*

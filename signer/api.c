@@ -1,0 +1,447 @@
+/*
+ * api.c - REST calls: from the loop to a thread and back
+ *
+ * A call lives from its head until both its request is over (rq NULL) and no
+ * thread works on it (running false). Its fields are the loop's while it does
+ * not run, the thread's while it does; rq is the loop's always.
+ */
+#include "api.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "clock.h"
+#include "http_server.h"
+#include "json.h"
+#include "log.h"
+#include "pool.h"
+#include "signer.h"
+#include "store.h"
+#include "updates.h"
+#include "xalloc.h"
+
+static const struct api_route *const families[] = { api_sign_routes,
+	api_updates_routes, api_report_routes, api_storage_routes,
+	api_gateway_routes, api_token_routes, api_audit_routes };
+#define FAMILIES (sizeof(families) / sizeof(families[0]))
+
+/* ---- answering ----------------------------------------------------------- */
+
+void
+api_reply_problem(struct http_request *rq, struct problem *p)
+{
+	cJSON *v = problem_json(p);
+	char *text = json_line(v), seconds[16];
+
+	if (p->retry_after > 0) {
+		snprintf(seconds, sizeof(seconds), "%d", p->retry_after);
+		http_reply_header(rq, "Retry-After", seconds);
+	}
+	if (p->status == 401)
+		http_reply_header(rq, "WWW-Authenticate", "Bearer");
+	http_reply(
+	    rq, p->status, "application/problem+json", text, strlen(text));
+	free(text);
+	cJSON_Delete(v);
+	problem_fini(p);
+}
+
+static void
+call_free(struct api_call *c)
+{
+	for (size_t i = 0; i < API_PARAMS; i++)
+		free(c->param[i]);
+	free(c->token);
+	free(c->if_match);
+	free(c->if_none_match);
+	free(c->after);
+	free(c->limit);
+	if (c->body != NULL)
+		explicit_bzero(c->body, c->body_n);
+	free(c->body);
+	cJSON_Delete(c->json);
+	cJSON_Delete(c->answer);
+	free(c->text);
+	free(c->text_type);
+	free(c->etag);
+	free(c->changed_tenant);
+	problem_fini(&c->problem);
+	free(c);
+}
+
+static void
+call_reply(struct api_call *c)
+{
+	char *text;
+
+	http_reply_header(c->rq, "Cache-Control", "no-store");
+	if (c->problem.status != 0) {
+		api_reply_problem(c->rq, &c->problem);
+		return;
+	}
+	if (c->etag != NULL)
+		http_reply_header(c->rq, "ETag", c->etag);
+	if (c->status == 0)
+		c->status = 200;
+	if (c->text != NULL) {
+		http_reply(
+		    c->rq, c->status, c->text_type, c->text, strlen(c->text));
+	} else if (c->answer != NULL) {
+		text = json_line(c->answer);
+		http_reply(
+		    c->rq, c->status, "application/json", text, strlen(text));
+		explicit_bzero(text, strlen(text));
+		free(text);
+	} else {
+		http_reply(c->rq, c->status, NULL, NULL, 0);
+	}
+}
+
+static void
+on_rq_done(struct http_request *rq, bool ok, void *arg)
+{
+	struct api_call *c = arg;
+
+	c->rq = NULL;
+	updates_forget(c->sg->updates, c);
+	if (!c->running)
+		call_free(c);
+}
+
+/* ---- running ------------------------------------------------------------- */
+
+/* An errno of the store as an answer. */
+static void
+store_problem(struct problem *p, int rc)
+{
+	switch (rc) {
+	case -ENOSPC:
+		problem_set(p, 507,
+		    "Raise [signer] database_size or delete what is old.",
+		    "The signer's database is full");
+		break;
+	case -EBADMSG:
+		problem_set(p, 500,
+		    "Restore the database or the key from a backup; a storage "
+		    "that cannot be unsealed has to be set anew.",
+		    "A row of the signer's database cannot be read");
+		break;
+	default:
+		problem_set(p, 503, "Try again; it is in the signer's log.",
+		    "The signer's database does not answer");
+		p->retry_after = 5;
+	}
+}
+
+static int
+authenticate(struct store_txn *t, struct api_call *c)
+{
+	int rc;
+
+	if (c->route->roles == 0)
+		return 0;
+	if (c->token == NULL) {
+		problem_set(&c->problem, 401,
+		    "Send Authorization: Bearer TOKEN; make one by "
+		    "edgehaul-signer token create.",
+		    "A token is needed");
+		return -EACCES;
+	}
+	rc = token_check(t, c->token, c->now_s, &c->who);
+	if (rc == -EACCES) {
+		problem_set(&c->problem, 401,
+		    "It may have been ended, have expired, or be of another "
+		    "signer; make a new one.",
+		    "The token is not known");
+		return rc;
+	}
+	if (rc == 0 && (c->who.role & c->route->roles) == 0) {
+		problem_set(&c->problem, 403, "Use a token of a role that may.",
+		    "A token of role %s may not do this",
+		    role_name(c->who.role));
+		return -EACCES;
+	}
+	return rc;
+}
+
+static int
+parse_body(struct api_call *c)
+{
+	const char *why = NULL;
+
+	if (c->route->body_max == 0 || c->json != NULL)
+		return 0;
+	c->json = json_parse(c->body != NULL ? c->body : "", c->body_n,
+	    c->route->body_max, &why);
+	if (c->json == NULL) {
+		problem_set(&c->problem, 400, why, "The body is no JSON");
+		return -EINVAL;
+	}
+	if (!cJSON_IsObject(c->json)) {
+		problem_field(
+		    &c->problem, "", NULL, "The body must be a JSON object.");
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static void
+forget_answer(struct api_call *c)
+{
+	cJSON_Delete(c->answer);
+	free(c->text);
+	free(c->text_type);
+	free(c->etag);
+	free(c->changed_tenant);
+	c->answer = NULL;
+	c->text = c->text_type = c->etag = c->changed_tenant = NULL;
+	c->changed = c->park = false;
+	c->status = 0;
+	problem_fini(&c->problem);
+}
+
+static int
+in_txn(struct store_txn *t, void *arg)
+{
+	struct api_call *c = arg;
+	int rc;
+
+	forget_answer(c);
+	rc = authenticate(t, c);
+	if (rc == 0)
+		rc = parse_body(c);
+	if (rc == 0)
+		rc = c->route->fn(t, c);
+	if (rc == 0 && c->problem.status != 0)
+		rc = -ECANCELED;
+	return rc;
+}
+
+static void
+run(void *arg)
+{
+	struct api_call *c = arg;
+	int rc = c->route->kind == API_WRITE
+	    ? store_update(c->sg->store, in_txn, c)
+	    : store_view(c->sg->store, in_txn, c);
+
+	if (rc != 0) {
+		c->changed = false;
+		c->park = false;
+		if (c->problem.status == 0) {
+			log_error("%s %s failed: %s", c->route->method,
+			    c->route->path, strerror(-rc));
+			store_problem(&c->problem, rc);
+		}
+	}
+}
+
+static void
+ran(void *arg)
+{
+	struct api_call *c = arg;
+	struct signer *sg = c->sg;
+
+	c->running = false;
+	if (c->changed)
+		signer_changed(sg, c->who.tenant);
+	if (c->changed_tenant != NULL)
+		signer_changed(sg, c->changed_tenant);
+	if (c->rq == NULL)
+		call_free(c);
+	else if (c->park && c->generation != updates_generation(sg->updates))
+		api_again(c); /* something changed while it looked */
+	else if (c->park && !sg->stopping)
+		updates_park(sg->updates, c);
+	else
+		call_reply(c);
+}
+
+void
+api_again(struct api_call *c)
+{
+	struct pool *p =
+	    c->route->kind == API_WRITE ? c->sg->writers : c->sg->readers;
+
+	c->running = true;
+	c->generation = updates_generation(c->sg->updates);
+	pool_run(p, run, ran, c);
+}
+
+/* ---- routing ------------------------------------------------------------- */
+
+/* Match a path; params (API_PARAMS of them) are malloc'd. */
+static bool
+match(const char *pattern, const char *path, char **params)
+{
+	size_t n = 0;
+
+	while (*pattern != '\0' && *path != '\0') {
+		size_t len = strcspn(path + 1, "/") + 1;
+		size_t want = strcspn(pattern + 1, "/") + 1;
+
+		if (pattern[1] == ':') {
+			if (len == 1 || n == API_PARAMS)
+				break;
+			params[n++] = xstrndup(path + 1, len - 1);
+		} else if (len != want || memcmp(path, pattern, len) != 0) {
+			break;
+		}
+		path += len;
+		pattern += want;
+	}
+	if (*pattern == '\0' && *path == '\0')
+		return true;
+	while (n > 0) {
+		free(params[--n]);
+		params[n] = NULL;
+	}
+	return false;
+}
+
+/* NULL: p tells 404, or 405 with the methods in allow. */
+static const struct api_route *
+find_route(const char *method, const char *path, char **params, char *allow,
+    size_t allow_n, struct problem *p)
+{
+	allow[0] = '\0';
+	for (size_t f = 0; f < FAMILIES; f++)
+		for (const struct api_route *r = families[f]; r->method != NULL;
+		     r++) {
+			if (!match(r->path, path, params))
+				continue;
+			if (strcmp(r->method, method) == 0)
+				return r;
+			for (size_t i = 0; i < API_PARAMS; i++) {
+				free(params[i]);
+				params[i] = NULL;
+			}
+			snprintf(allow + strlen(allow), allow_n - strlen(allow),
+			    "%s%s", allow[0] != '\0' ? ", " : "", r->method);
+		}
+	if (allow[0] != '\0')
+		problem_set(p, 405, allow, "There is no such method here");
+	else
+		problem_set(p, 404,
+		    "See the API's document, doc/signer-api.yaml.",
+		    "There is nothing here");
+	return NULL;
+}
+
+static char *
+copy(const char *s)
+{
+	return s != NULL ? xstrdup(s) : NULL;
+}
+
+static void
+take_token(struct api_call *c, const char *authorization)
+{
+	if (authorization == NULL || strlen(authorization) < 8 ||
+	    strncasecmp(authorization, "Bearer ", 7) != 0)
+		return;
+	authorization += 7 + strspn(authorization + 7, " ");
+	c->token = xstrdup(authorization);
+}
+
+static void
+on_body(struct http_request *rq, const char *body, size_t n, void *arg)
+{
+	struct api_call *c = arg;
+
+	c->body = xmalloc(n + 1);
+	memcpy(c->body, body, n);
+	c->body[n] = '\0';
+	c->body_n = n;
+	api_again(c);
+}
+
+void
+api_on_request(struct http_request *rq, void *signer)
+{
+	struct problem p = { 0 };
+	char *params[API_PARAMS] = { NULL }, allow[64];
+	const struct api_route *r = find_route(http_request_method(rq),
+	    http_request_path(rq), params, allow, sizeof(allow), &p);
+	struct api_call *c;
+
+	if (r == NULL) {
+		if (allow[0] != '\0')
+			http_reply_header(rq, "Allow", allow);
+		api_reply_problem(rq, &p);
+		return;
+	}
+	c = xcalloc(1, sizeof(*c));
+	c->sg = signer;
+	c->route = r;
+	c->rq = rq;
+	memcpy(c->param, params, sizeof(params));
+	c->now_s = clock_wall_ms() / 1000;
+	take_token(c, http_request_header(rq, "Authorization"));
+	c->if_match = copy(http_request_header(rq, "If-Match"));
+	c->if_none_match = copy(http_request_header(rq, "If-None-Match"));
+	c->after = copy(http_request_query_get(rq, "after"));
+	c->limit = copy(http_request_query_get(rq, "limit"));
+	http_request_on_done(rq, on_rq_done, c);
+	if (r->body_max != 0)
+		http_request_collect(rq, r->body_max, on_body, c);
+	else
+		api_again(c);
+}
+
+void
+api_on_health(struct http_request *rq, void *signer)
+{
+	cJSON *o = cJSON_CreateObject();
+
+	cJSON_AddTrueToObject(o, "ok");
+	http_reply_json(rq, 200, o);
+}
+
+/* ---- for handlers -------------------------------------------------------- */
+
+void
+api_etag(struct api_call *c, int64_t version)
+{
+	free(c->etag);
+	c->etag = xasprintf("\"%lld\"", (long long)version);
+}
+
+/* Does a list of entity tags ("*" too) have this version's? */
+static bool
+has_etag(const char *list, int64_t version)
+{
+	char *tag = xasprintf("\"%lld\"", (long long)version);
+	bool found = strcmp(list, "*") == 0 || strstr(list, tag) != NULL;
+
+	free(tag);
+	return found;
+}
+
+int
+api_precondition(struct api_call *c, int64_t version)
+{
+	bool exists = version != 0;
+
+	if (c->if_match != NULL && (!exists || !has_etag(c->if_match, version)))
+		problem_set(&c->problem, 412,
+		    "GET it again and apply your change to what it is now.",
+		    exists ? "It has been changed meanwhile"
+			   : "There is none of this name");
+	else if (c->if_none_match != NULL && exists &&
+	    has_etag(c->if_none_match, version))
+		problem_set(&c->problem, 412,
+		    "Take another name, or leave out If-None-Match.",
+		    "There is one of this name already");
+	return c->problem.status == 0 ? 0 : -ECANCELED;
+}
+
+int
+api_not_found(struct api_call *c, const char *what, const char *hint)
+{
+	problem_set(&c->problem, 404, hint, "There is no such %s", what);
+	return -ENOENT;
+}

@@ -1,0 +1,116 @@
+/*
+ * api_audit.c - who did what when to which object
+ *
+ * A record is written in the transaction of the change itself. Ids are the
+ * time in ms and a counter, in hexadecimal, so they sort by time; a clock that
+ * is set back only makes the next id one larger than the last.
+ */
+#include "api.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clock.h"
+#include "json.h"
+#include "store.h"
+#include "xalloc.h"
+
+static int
+next_id(struct store_txn *t, const char *tenant, char id[17])
+{
+	uint64_t now = (uint64_t)clock_wall_ms() << 12, last = 0;
+	char *text;
+	size_t n;
+	int rc = store_get(t, KIND_META, tenant, "audit", &text, &n);
+
+	if (rc == 0) {
+		last = strtoull(text, NULL, 16);
+		free(text);
+	} else if (rc != -ENOENT) {
+		return rc;
+	}
+	snprintf(id, 17, "%016llx",
+	    (unsigned long long)(now > last ? now : last + 1));
+	return store_put(t, KIND_META, tenant, "audit", id, 16);
+}
+
+int
+api_audit(struct store_txn *t, struct api_call *c, const char *tenant,
+    const char *action, const char *object, const cJSON *before,
+    const cJSON *after)
+{
+	cJSON *row = cJSON_CreateObject(), *by;
+	char id[17], when[21];
+	int rc = next_id(t, tenant, id);
+
+	clock_rfc3339(c->now_s, when);
+	json_add_text(row, "id", id);
+	json_add_text(row, "at", when);
+	by = cJSON_AddObjectToObject(row, "by");
+	json_add_text(by, "tenant", c->who.tenant);
+	json_add_text(by, "role", role_name(c->who.role));
+	json_add_text(by, "token", c->who.id);
+	json_add_text(row, "action", action);
+	json_add_text(row, "object", object);
+	if (before != NULL)
+		cJSON_AddItemToObject(
+		    row, "before", cJSON_Duplicate(before, true));
+	if (after != NULL)
+		cJSON_AddItemToObject(
+		    row, "after", cJSON_Duplicate(after, true));
+	if (rc == 0)
+		rc = store_put_json(t, KIND_AUDIT, tenant, id, row);
+	cJSON_Delete(row);
+	return rc;
+}
+
+struct page {
+	cJSON *items;
+	int64_t left;
+	char last[17];
+	bool more;
+};
+
+static int
+on_row(const char *id, const char *doc, size_t n, void *arg)
+{
+	struct page *p = arg;
+	cJSON *row;
+
+	if (p->left-- <= 0) {
+		p->more = true;
+		return 1;
+	}
+	row = json_parse(doc, n, n, NULL);
+	if (row == NULL)
+		return -EBADMSG;
+	cJSON_AddItemToArray(p->items, row);
+	snprintf(p->last, sizeof(p->last), "%.16s", id);
+	return 0;
+}
+
+static int
+get_audit(struct store_txn *t, struct api_call *c)
+{
+	int64_t n = c->limit != NULL ? strtoll(c->limit, NULL, 10) : 0;
+	struct page p = { .left = n >= 1 && n <= 1000 ? n : 100 };
+	int rc;
+
+	c->answer = cJSON_CreateObject();
+	p.items = cJSON_AddArrayToObject(c->answer, "items");
+	rc = store_scan(t, KIND_AUDIT, c->who.tenant, c->after, on_row, &p);
+	if (p.more)
+		json_add_text(c->answer, "next", p.last);
+	else
+		cJSON_AddNullToObject(c->answer, "next");
+	return rc;
+}
+
+/* clang-format off */
+const struct api_route api_audit_routes[] = {
+	{ "GET", "/v1/audit", ROLE_ADMIN | ROLE_ROOT, API_READ, get_audit, 0 },
+	{ NULL },
+};
+/* clang-format on */

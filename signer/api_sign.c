@@ -1,0 +1,522 @@
+/*
+ * api_sign.c - POST /v1/sign: recipes for a list of uploads
+ *
+ * Each upload is judged on its own. What a gateway may never choose is made
+ * here: its prefix before the key, the times, which headers are signed.
+ */
+#include "api.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "gateway.h"
+#include "json.h"
+#include "provider.h"
+#include "recipe.h"
+#include "signer.h"
+#include "signer_conf.h"
+#include "storage.h"
+#include "storage_cache.h"
+#include "store.h"
+#include "xalloc.h"
+
+#define UPLOADS_MAX 256
+#define BODY_MAX (4 << 20)
+#define METADATA_MAX 16
+#define SIZE_MAX_ (1LL << 50)
+#define STORAGES_AT_ONCE 16
+
+/* What is found out once for all uploads of a request. */
+struct batch {
+	struct store_txn *t;
+	struct api_call *c;
+	struct gateway gateway;
+	struct {
+		char *name;
+		const struct storage *s; /* NULL: rc tells why */
+		int rc;
+	} storages[STORAGES_AT_ONCE];
+	size_t storages_n;
+	char *device; /* the last one asked for, and the answer */
+	int device_rc;
+};
+
+/* An upload that cannot be signed: what the agent is told. */
+struct refusal {
+	int status;
+	const char *act; /* "do" */
+	char *title;
+	const char *hint;
+	int retry_after;
+};
+
+static int
+refuse(struct refusal *f, int status, const char *act, const char *hint,
+    const char *fmt, const char *arg)
+{
+	f->status = status;
+	f->act = act;
+	f->hint = hint;
+	f->title = xasprintf("%s%.300s", fmt, arg);
+	return -ECANCELED;
+}
+
+/* ---- what is asked for --------------------------------------------------- */
+
+/* A text field: 0, with *out NULL if it is absent or empty. */
+static int
+take_text(const cJSON *v, const char *name, size_t max, const char **out,
+    struct refusal *f)
+{
+	const cJSON *e = cJSON_GetObjectItemCaseSensitive(v, name);
+
+	*out = NULL;
+	if (e == NULL || cJSON_IsNull(e))
+		return 0;
+	if (!cJSON_IsString(e) || strlen(e->valuestring) > max)
+		return refuse(f, 422, "quarantine", NULL,
+		    "This field is no text or too long: ", name);
+	if (e->valuestring[0] != '\0')
+		*out = e->valuestring;
+	return 0;
+}
+
+static int
+take_header_text(
+    const cJSON *v, const char *name, const char **out, struct refusal *f)
+{
+	int rc = take_text(v, name, 255, out, f);
+	struct pair p = { "x", *out };
+
+	if (rc == 0 && *out != NULL && pair_check_header(&p) != 0)
+		return refuse(f, 422, "quarantine", NULL,
+		    "This cannot be sent as a header: ", name);
+	return rc;
+}
+
+/* No empty, "." or ".." segments: a key must not leave its gateway's place. */
+static bool
+key_ok(const char *key)
+{
+	if (provider_check_key(key) != 0 || key[0] == '/')
+		return false;
+	while (*key != '\0') {
+		size_t n = strcspn(key, "/");
+
+		if ((n == 1 && key[0] == '.') ||
+		    (n == 2 && key[0] == '.' && key[1] == '.'))
+			return false;
+		key += n + (key[n] == '/');
+	}
+	return true;
+}
+
+static bool
+is_sha256(const char *s)
+{
+	return strlen(s) == 64 && strspn(s, "0123456789abcdef") == 64;
+}
+
+static bool
+metadata_name_ok(const char *s)
+{
+	size_t n = strlen(s);
+
+	return n >= 1 && n <= 64 && s[0] >= 'a' && s[0] <= 'z' &&
+	    strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == n &&
+	    strcmp(s, "sha256") != 0;
+}
+
+static int
+take_metadata(
+    const cJSON *v, struct pair *out, size_t *n_out, struct refusal *f)
+{
+	const cJSON *m = cJSON_GetObjectItemCaseSensitive(v, "metadata"), *e;
+
+	*n_out = 0;
+	if (m == NULL || cJSON_IsNull(m))
+		return 0;
+	if (!cJSON_IsObject(m) || cJSON_GetArraySize(m) > METADATA_MAX)
+		return refuse(f, 422, "quarantine", NULL,
+		    "This must be an object of at most 16 texts: ", "metadata");
+	cJSON_ArrayForEach(e, m)
+	{
+		struct pair p = { e->string,
+			cJSON_IsString(e) ? e->valuestring : NULL };
+
+		if (!metadata_name_ok(p.name) || p.value == NULL ||
+		    strlen(p.value) > 512 || pair_check_header(&p) != 0)
+			return refuse(f, 422, "quarantine", NULL,
+			    "This cannot be metadata: ", e->string);
+		out[(*n_out)++] = p;
+	}
+	return 0;
+}
+
+static int
+take_step(const cJSON *v, struct upload *u, struct refusal *f)
+{
+	const char *step;
+	int rc = take_text(v, "step", 32, &step, f);
+
+	u->kept = cJSON_GetObjectItemCaseSensitive(v, "kept");
+	u->part = 0;
+	if (rc != 0)
+		return rc;
+	if (step == NULL)
+		u->step = STEP_WHOLE;
+	else if (strcmp(step, "start") == 0)
+		u->step = STEP_START;
+	else if (strcmp(step, "finish") == 0)
+		u->step = STEP_FINISH;
+	else if (strcmp(step, "abort") == 0)
+		u->step = STEP_ABORT;
+	else if (strcmp(step, "part") == 0 &&
+	    json_int(v, "part", 1, 1000000, &u->part) == 0)
+		u->step = STEP_PART;
+	else
+		return refuse(f, 422, "quarantine",
+		    "One of start, part (with its number in part), finish, "
+		    "abort.",
+		    "There is no such step: ", step);
+	return 0;
+}
+
+static int
+take_upload(const cJSON *v, struct upload *u, struct pair *metadata,
+    const char **storage, struct refusal *f)
+{
+	int rc = take_text(v, "storage", STORAGE_NAME_MAX, storage, f);
+
+	if (rc == 0)
+		rc = take_text(v, "method", 16, &u->method, f);
+	if (rc == 0)
+		rc = take_text(v, "device", 128, &u->device, f);
+	if (rc == 0)
+		rc = take_text(v, "key", 1024, &u->key, f);
+	if (rc == 0)
+		rc = take_text(v, "sha256", 64, &u->sha256, f);
+	if (rc == 0)
+		rc = take_header_text(v, "contentType", &u->type, f);
+	if (rc == 0)
+		rc = take_header_text(v, "contentEncoding", &u->encoding, f);
+	if (rc == 0)
+		rc = take_step(v, u, f);
+	if (rc == 0)
+		rc = take_metadata(v, metadata, &u->metadata_n, f);
+	if (rc != 0)
+		return rc;
+	u->metadata = metadata;
+	if (*storage == NULL)
+		*storage = "default";
+	if (u->method == NULL)
+		u->method = "PUT";
+	if (u->key == NULL || !key_ok(u->key))
+		return refuse(f, 422, "quarantine",
+		    "UTF-8, without controls, without . or .. segments, not "
+		    "beginning with a slash; at most 1024 octets.",
+		    "The key cannot be used", "");
+	if (u->sha256 != NULL && !is_sha256(u->sha256))
+		return refuse(f, 422, "quarantine",
+		    "64 lower-case hexadecimal digits.", "This is no SHA-256",
+		    "");
+	u->size = -1;
+	rc = json_int(v, "size", 0, SIZE_MAX_, &u->size);
+	if (rc != 0 && rc != -ENOENT)
+		return refuse(f, 422, "quarantine", NULL,
+		    "The size must be a number of octets", "");
+	if (u->size < 0 && u->step != STEP_WHOLE && u->step != STEP_ABORT)
+		return refuse(f, 422, "quarantine", NULL,
+		    "An upload in parts needs its size", "");
+	return 0;
+}
+
+/* ---- what is allowed ----------------------------------------------------- */
+
+static int
+find_storage(struct batch *b, const char *name, const struct storage **out)
+{
+	size_t i = 0;
+
+	while (i < b->storages_n && strcmp(b->storages[i].name, name) != 0)
+		i++;
+	if (i == b->storages_n) {
+		if (i == STORAGES_AT_ONCE)
+			return -E2BIG;
+		b->storages[i].name = xstrdup(name);
+		b->storages[i].s = NULL;
+		b->storages[i].rc = name_ok(name)
+		    ? storage_cache_get(b->c->sg->cache, b->t, b->c->who.tenant,
+			  name, &b->storages[i].s)
+		    : -ENOENT;
+		b->storages_n++;
+	}
+	*out = b->storages[i].s;
+	return b->storages[i].rc;
+}
+
+static int
+storage_refusal(struct refusal *f, int rc, const char *name)
+{
+	switch (rc) {
+	case -ENOENT:
+		return refuse(f, 404, "wait",
+		    "PUT /v1/storages/NAME makes it; [upload] storage names "
+		    "it at the gateway.",
+		    "There is no storage ", name);
+	case -EBADMSG:
+		return refuse(f, 503, "wait",
+		    "The signer's key is another one: set the storage anew.",
+		    "This storage cannot be unsealed: ", name);
+	case -E2BIG:
+		return refuse(f, 422, "retry",
+		    "Ask for at most 16 storages at once.",
+		    "Too many storages in one request", "");
+	default:
+		f->retry_after = 5;
+		return refuse(f, 503, "retry", NULL,
+		    "The signer's database does not answer", "");
+	}
+}
+
+static int
+check_device(struct batch *b, const char *device, struct refusal *f)
+{
+	struct api_call *c = b->c;
+
+	if (device == NULL)
+		return 0;
+	if (!device_ok(device))
+		return refuse(f, 422, "quarantine", NULL,
+		    "This is no name of a device: ", device);
+	if (b->device == NULL || strcmp(b->device, device) != 0) {
+		free(b->device);
+		b->device = xstrdup(device);
+		b->device_rc =
+		    device_blocked(b->t, c->who.tenant, c->who.gateway, device);
+	}
+	if (b->device_rc < 0)
+		return storage_refusal(f, b->device_rc, "");
+	if (b->device_rc > 0)
+		return refuse(f, 403, "hold",
+		    "An administrator of the tenant can unblock it.",
+		    "The device is blocked: ", device);
+	return 0;
+}
+
+static int
+check_allowed(struct batch *b, const struct upload *u, const char *storage,
+    struct refusal *f)
+{
+	if (!gateway_may_use(&b->gateway, storage))
+		return refuse(f, 403, "wait",
+		    "Add it to the policy of the gateway.",
+		    "The gateway may not use the storage ", storage);
+	if (strcmp(u->method, "PUT") != 0 && strcmp(u->method, "HEAD") != 0)
+		return refuse(f, 403, "quarantine", NULL,
+		    "A gateway may not ask for ", u->method);
+	if (b->gateway.max_size >= 0 && u->size > b->gateway.max_size)
+		return refuse(f, 413, "quarantine",
+		    "Raise maxSize in the policy of the gateway.",
+		    "The upload is larger than the gateway may send", "");
+	return check_device(b, u->device, f);
+}
+
+/* ---- one upload ---------------------------------------------------------- */
+
+static int
+recipe_refusal(struct refusal *f, int rc)
+{
+	switch (rc) {
+	case -ERANGE:
+		return refuse(f, 422, "wait",
+		    "Set expirationDuration within the provider's range.",
+		    "The storage's URIs cannot be valid for so long", "");
+	case -EOPNOTSUPP:
+		return refuse(f, 422, "quarantine", NULL,
+		    "This storage knows no such method or step", "");
+	default:
+		return refuse(f, 422, "quarantine",
+		    "The key, its length, or what was kept of earlier steps.",
+		    "This upload cannot be signed", "");
+	}
+}
+
+/* Larger than a part: it goes in parts, if the store takes any. */
+static void
+choose_step(const struct storage *s, struct upload *u)
+{
+	if (u->step == STEP_WHOLE && s->part_size > 0 &&
+	    u->size > s->part_size && strcmp(u->method, "PUT") == 0)
+		u->step = STEP_START;
+}
+
+static void
+next_step(const struct upload *u, cJSON *recipe)
+{
+	if (u->step == STEP_START || u->step == STEP_PART)
+		json_add_text(
+		    recipe, "step", u->step == STEP_START ? "part" : "finish");
+}
+
+static int
+make_recipe(struct batch *b, const cJSON *v, cJSON *result, struct refusal *f)
+{
+	struct pair metadata[METADATA_MAX];
+	struct upload u = { .at = b->c->now_s };
+	const struct storage *s;
+	struct recipe r;
+	const char *name;
+	char *key;
+	int rc = take_upload(v, &u, metadata, &name, f);
+
+	if (rc == 0)
+		rc = check_allowed(b, &u, name, f);
+	if (rc != 0)
+		return rc;
+	rc = find_storage(b, name, &s);
+	if (rc != 0)
+		return storage_refusal(f, rc, name);
+	key = xasprintf("%s%s", b->gateway.prefix, u.key);
+	u.key = key;
+	u.expires = s->expires_s;
+	choose_step(s, &u);
+	r.json = cJSON_CreateObject();
+	rc = provider_check_key(key) == 0 ? s->provider->recipe(s, &u, &r)
+					  : -EINVAL;
+	free(key);
+	if (rc != 0) {
+		cJSON_Delete(r.json);
+		return recipe_refusal(f, rc);
+	}
+	json_add_int(r.json, "expiresIn", u.expires);
+	if (s->certificate_id != NULL)
+		json_add_text(r.json, "certificateId", s->certificate_id);
+	else
+		cJSON_AddNullToObject(r.json, "certificateId");
+	next_step(&u, r.json);
+	cJSON_AddItemToObject(result, "recipe", r.json);
+	return 0;
+}
+
+static void
+refusal_json(struct refusal *f, cJSON *result)
+{
+	cJSON *e = cJSON_AddObjectToObject(result, "error");
+
+	cJSON_AddStringToObject(e, "type", "about:blank");
+	json_add_text(e, "title", f->title);
+	json_add_int(e, "status", f->status);
+	if (f->hint != NULL)
+		json_add_text(e, "hint", f->hint);
+	json_add_text(e, "do", f->act);
+	if (f->retry_after > 0)
+		json_add_int(e, "retryAfter", f->retry_after);
+	free(f->title);
+}
+
+static void
+add_result(struct batch *b, const cJSON *v, cJSON *results)
+{
+	cJSON *result = cJSON_CreateObject();
+	const char *id = json_string(v, "id");
+	struct refusal f = { 0 };
+
+	cJSON_AddItemToArray(results, result);
+	json_add_text(result, "id", id != NULL && strlen(id) <= 128 ? id : "");
+	if (!cJSON_IsObject(v) || id == NULL || id[0] == '\0' ||
+	    strlen(id) > 128)
+		refuse(&f, 422, "quarantine", NULL,
+		    "An upload needs an id of at most 128 octets", "");
+	else
+		make_recipe(b, v, result, &f);
+	if (f.status != 0)
+		refusal_json(&f, result);
+}
+
+/* ---- the call ------------------------------------------------------------ */
+
+static void
+add_answers(const struct batch *b, cJSON *out)
+{
+	for (size_t i = 0; i < b->storages_n; i++) {
+		const struct storage *s = b->storages[i].s;
+		cJSON *rows;
+
+		if (s == NULL)
+			continue;
+		rows = cJSON_AddArrayToObject(out, s->name);
+		for (size_t j = 0; j < s->provider->answers_n; j++) {
+			const struct answer *a = &s->provider->answers[j];
+			cJSON *row = cJSON_CreateObject();
+
+			json_add_int(row, "status", a->status);
+			if (a->code != NULL)
+				json_add_text(row, "code", a->code);
+			json_add_text(row, "do", a->act);
+			cJSON_AddItemToArray(rows, row);
+		}
+	}
+}
+
+static int
+check_gateway(struct store_txn *t, struct api_call *c, struct gateway *g)
+{
+	int rc = gateway_get(t, c->who.tenant, c->who.gateway, g);
+
+	if (rc == -ENOENT) {
+		problem_set(&c->problem, 403,
+		    "PUT /v1/gateways/ID registers it.",
+		    "The gateway is not registered");
+		return -EACCES;
+	}
+	if (rc == 0 && g->blocked) {
+		gateway_fini(g);
+		problem_set(&c->problem, 403,
+		    "An administrator of the tenant can unblock it.",
+		    "The gateway is blocked");
+		return -EACCES;
+	}
+	return rc;
+}
+
+static int
+sign(struct store_txn *t, struct api_call *c)
+{
+	const cJSON *list =
+			cJSON_GetObjectItemCaseSensitive(c->json, "uploads"),
+		    *e;
+	struct batch b = { .t = t, .c = c };
+	int n = cJSON_GetArraySize(list), rc;
+	cJSON *results;
+
+	if (!cJSON_IsArray(list) || n < 1 || n > UPLOADS_MAX) {
+		problem_field(&c->problem, "/uploads", NULL,
+		    "This must be a list of 1 to 256 uploads.");
+		return -EINVAL;
+	}
+	rc = check_gateway(t, c, &b.gateway);
+	if (rc != 0)
+		return rc;
+	c->answer = cJSON_CreateObject();
+	results = cJSON_AddArrayToObject(c->answer, "results");
+	cJSON_ArrayForEach(e, list) add_result(&b, e, results);
+	add_answers(&b, cJSON_AddObjectToObject(c->answer, "answers"));
+	for (size_t i = 0; i < b.storages_n; i++) {
+		if (b.storages[i].s != NULL)
+			storage_cache_put(c->sg->cache, b.storages[i].s);
+		free(b.storages[i].name);
+	}
+	free(b.device);
+	gateway_fini(&b.gateway);
+	return 0;
+}
+
+/* clang-format off */
+const struct api_route api_sign_routes[] = {
+	{ "POST", "/v1/sign", ROLE_GATEWAY, API_READ, sign, BODY_MAX },
+	{ NULL },
+};
+/* clang-format on */

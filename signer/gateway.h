@@ -1,0 +1,44 @@
+/*
+ * gateway.h - gateways and their devices, as the signer knows them
+ */
+#ifndef GATEWAY_H
+#define GATEWAY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <cjson/cJSON.h>
+
+struct problem;
+struct store_txn;
+
+/* What signing has to know of one. */
+struct gateway {
+	char *prefix; /* goes before each key; ends in a slash */
+	bool blocked;
+	cJSON *storages;  /* array of names, NULL: all of the tenant */
+	int64_t max_size; /* octets of an upload; -1: no limit */
+};
+
+/* Make its row if it is missing. */
+int gateway_ensure(
+    struct store_txn *t, const char *tenant, const char *id, int64_t now_s);
+/* -ENOENT: it was deleted. gateway_fini() later. */
+int gateway_get(struct store_txn *t, const char *tenant, const char *id,
+    struct gateway *g_out);
+void gateway_fini(struct gateway *g);
+bool gateway_may_use(const struct gateway *g, const char *storage);
+/* Is the device blocked? 0 or 1, -errno. */
+int device_blocked(struct store_txn *t, const char *tenant, const char *gateway,
+    const char *device);
+/* 1 to 128 octets of UTF-8 without controls and slashes. */
+bool device_ok(const char *s);
+
+/*
+ * Check what PUT /v1/gateways/ID takes and make the row of it: prefix,
+ * blocked, policy, note. NULL: problem tells.
+ */
+cJSON *gateway_parse(const char *id, const cJSON *doc, struct problem *p);
+/* The same for a device: blocked, note. */
+cJSON *device_parse(const char *device, const cJSON *doc, struct problem *p);
+
+#endif

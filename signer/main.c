@@ -1,0 +1,294 @@
+/*
+ * main.c - edgehaul-signer: storages, presigned requests, gateways
+ *
+ * One loop does all of HTTP; threads do what may wait: readers sign, writers
+ * change the state, files keep the objects of FILE storages. Credentials never
+ * leave the process but as signatures.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sysexits.h>
+#include <event2/event.h>
+#include <openssl/ssl.h>
+
+#include "api.h"
+#include "command.h"
+#include "daemon.h"
+#include "file_storage.h"
+#include "http_server.h"
+#include "log.h"
+#include "pool.h"
+#include "seal.h"
+#include "signer.h"
+#include "signer_conf.h"
+#include "storage_cache.h"
+#include "store.h"
+#include "tls.h"
+#include "updates.h"
+#include "xalloc.h"
+
+#define HEAD_MAX (32 * 1024)
+#define STORAGES_READY 256
+#define FILE_THREADS 4
+#define WRITERS 1
+
+static const struct http_route routes[] = {
+	{ "GET HEAD", "/health", api_on_health },
+	{ "GET HEAD PUT DELETE", "/v1/files/*", file_storage_on_request },
+	{ "GET HEAD POST PUT DELETE PATCH", "/*", api_on_request },
+};
+
+void
+signer_changed(struct signer *sg, const char *tenant)
+{
+	updates_wake(sg->updates, tenant);
+}
+
+/* ---- starting ------------------------------------------------------------ */
+
+static int
+open_seal(struct signer *sg)
+{
+	char *path = xasprintf("%s/seal.key", sg->conf->state_dir);
+	int rc = seal_open(path, true, &sg->seal);
+
+	if (rc == -EPERM)
+		log_error("%s may be read by others: chmod 600 it", path);
+	else if (rc == -EBADMSG)
+		log_error("%s is no key: restore it from a backup", path);
+	else if (rc != 0)
+		log_error("%s: %s", path, strerror(-rc));
+	free(path);
+	return rc == 0 ? 0 : EX_CANTCREAT;
+}
+
+static int
+open_state(struct signer *sg)
+{
+	const struct signer_conf *c = sg->conf;
+	char *why = NULL;
+	int rc;
+
+	if (mkdir(c->state_dir, 0700) != 0 && errno != EEXIST) {
+		log_error("state_dir %s: %s", c->state_dir, strerror(errno));
+		return EX_CANTCREAT;
+	}
+	rc = open_seal(sg);
+	if (rc != 0)
+		return rc;
+	rc = store_open(c->database, c->state_dir, (uint64_t)c->database_size,
+	    &sg->store, &why);
+	if (rc != 0) {
+		log_error("database: %s", why != NULL ? why : strerror(-rc));
+		free(why);
+		return EX_CANTCREAT;
+	}
+	rc = file_storage_open(sg, &sg->file_storage);
+	if (rc != 0) {
+		log_error(
+		    "[file_storage] dir %s: %s", c->file_dir, strerror(-rc));
+		return EX_CANTCREAT;
+	}
+	return 0;
+}
+
+static int
+open_tls(const struct signer_conf *c, SSL_CTX **ctx_out)
+{
+	const char *why;
+	int rc;
+
+	*ctx_out = NULL;
+	if (c->cert_file == NULL)
+		return 0;
+	rc = tls_server_ctx(c->cert_file, c->key_file, NULL, ctx_out, &why);
+	if (rc != 0)
+		log_error("cert_file %s, key_file %s: %s", c->cert_file,
+		    c->key_file, why);
+	return rc;
+}
+
+/* Where gateways reach us: as set, else where we listen. */
+static char *
+public_url(const struct signer *sg)
+{
+	const struct signer_conf *c = sg->conf;
+	const char *colon = strrchr(c->address, ':');
+	size_t n;
+
+	if (c->public_url != NULL) {
+		for (n = strlen(c->public_url);
+		     n > 0 && c->public_url[n - 1] == '/';)
+			n--;
+		return xstrndup(c->public_url, n);
+	}
+	n = colon != NULL ? (size_t)(colon - c->address) : strlen(c->address);
+	return xasprintf("%s://%.*s:%d",
+	    c->cert_file != NULL ? "https" : "http", (int)n, c->address,
+	    http_server_port(sg->http, "api"));
+}
+
+static void
+http_settings(const struct signer_conf *c, struct http_settings *s)
+{
+	http_settings_default(s);
+	s->head_max = HEAD_MAX;
+	s->max_connections = (unsigned)c->max_connections;
+	s->max_per_address = 0; /* gateways stand behind proxies */
+	s->idle_timeout_ms = 65000;
+}
+
+static int
+listen_all(struct signer *sg)
+{
+	const struct signer_conf *c = sg->conf;
+	struct http_settings s;
+	SSL_CTX *tls;
+	int rc;
+
+	if (open_tls(c, &tls) != 0)
+		return EX_CONFIG;
+	http_settings(c, &s);
+	sg->http = http_server_new(
+	    sg->base, &s, routes, sizeof(routes) / sizeof(routes[0]), sg);
+	rc = http_server_listen(sg->http, "api", c->address, tls);
+	SSL_CTX_free(tls);
+	if (rc == 0)
+		sg->env.public_url = public_url(sg);
+	else
+		log_error("cannot listen on %s: %s", c->address, strerror(-rc));
+	if (rc == 0 && c->metrics_address != NULL) {
+		rc = http_server_listen(
+		    sg->http, "metrics", c->metrics_address, NULL);
+		if (rc != 0)
+			log_error("cannot listen on %s: %s", c->metrics_address,
+			    strerror(-rc));
+	}
+	return rc == 0 ? 0 : EX_UNAVAILABLE;
+}
+
+static void
+signer_free(void *self)
+{
+	struct signer *sg = self;
+
+	sg->stopping = true;
+	http_server_free(sg->http);
+	pool_free(sg->readers);
+	pool_free(sg->writers);
+	pool_free(sg->files);
+	updates_free(sg->updates);
+	file_storage_close(sg->file_storage);
+	storage_cache_free(sg->cache);
+	store_close(sg->store);
+	seal_close(sg->seal);
+	free(sg->env.public_url);
+	free(sg);
+}
+
+static int
+signer_start(struct event_base *base, const void *conf, void **self_out)
+{
+	struct signer *sg = xcalloc(1, sizeof(*sg));
+	int rc;
+
+	sg->base = base;
+	sg->conf = conf;
+	rc = open_state(sg);
+	if (rc == 0) {
+		seal_derive(sg->seal, "file-uri", &sg->env.file_key);
+		sg->cache =
+		    storage_cache_new(sg->seal, &sg->env, STORAGES_READY);
+		sg->updates = updates_new(sg);
+		sg->readers = pool_new(base, (unsigned)sg->conf->threads);
+		sg->writers = pool_new(base, WRITERS);
+		sg->files = pool_new(base, FILE_THREADS);
+		rc = listen_all(sg);
+	}
+	if (rc != 0) {
+		signer_free(sg);
+		return rc;
+	}
+	*self_out = sg;
+	return 0;
+}
+
+/* ---- running ------------------------------------------------------------- */
+
+static void
+signer_reload(void *self, const void *conf)
+{
+	struct signer *sg = self;
+	struct http_settings s;
+	SSL_CTX *tls;
+
+	sg->conf = conf;
+	http_settings(conf, &s);
+	http_server_settings(sg->http, &s);
+	if (open_tls(conf, &tls) == 0 && tls != NULL)
+		http_server_set_tls(sg->http, "api", tls);
+	SSL_CTX_free(tls);
+}
+
+static void
+on_drained(void *arg)
+{
+	struct signer *sg = arg;
+
+	event_base_loopexit(sg->base, NULL);
+}
+
+static void
+signer_stop(void *self)
+{
+	struct signer *sg = self;
+
+	sg->stopping = true;
+	updates_stop(sg->updates);
+	http_server_drain(sg->http, on_drained, sg);
+}
+
+static int
+signer_command(const void *conf, int argc, char **argv)
+{
+	if (strcmp(argv[0], "token") == 0)
+		return command_token(conf, argc, argv);
+	if (strcmp(argv[0], "sign") == 0)
+		return command_sign(argc, argv);
+	fprintf(stderr, "edgehaul-signer: there is no command %s; see --help\n",
+	    argv[0]);
+	return EX_USAGE;
+}
+
+static bool
+wants_conf(const char *name)
+{
+	return strcmp(name, "token") == 0;
+}
+
+int
+main(int argc, char **argv)
+{
+	static const struct daemon_app app = {
+		.program = "edgehaul-signer",
+		.summary = "presigned requests for edgehaul gateways",
+		.usage_more =
+		    "  token create --tenant T --role root|admin|publisher|"
+		    "gateway [--gateway ID]\n"
+		    "  sign --storage FILE.json --method PUT --key KEY   sign "
+		    "offline\n",
+		.config = "/etc/edgehaul/signer.conf",
+		.table = &signer_conf_table,
+		.start = signer_start,
+		.reload = signer_reload,
+		.stop = signer_stop,
+		.free = signer_free,
+		.command = signer_command,
+		.command_wants_conf = wants_conf,
+	};
+
+	return daemon_main(argc, argv, &app);
+}

@@ -1,0 +1,41 @@
+/*
+ * signer.h - the parts of a running signer
+ */
+#ifndef SIGNER_H
+#define SIGNER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "storage.h"
+
+struct event_base;
+struct file_storage;
+struct http_server;
+struct pool;
+struct seal;
+struct signer_conf;
+struct storage_cache;
+struct store;
+struct updates;
+
+struct signer {
+	struct event_base *base;
+	const struct signer_conf *conf;
+	struct http_server *http;
+	struct store *store;
+	struct seal *seal;
+	struct sign_env env;
+	struct storage_cache *cache;
+	struct pool *readers; /* calls that only read the store, and sign */
+	struct pool *writers; /* calls that change it: each waits for a sync */
+	struct pool *files;   /* of file_storage */
+	struct file_storage *file_storage;
+	struct updates *updates; /* long polls */
+	bool stopping;
+};
+
+/* Something that gateways of the tenant see was changed; on the loop. */
+void signer_changed(struct signer *sg, const char *tenant);
+
+#endif

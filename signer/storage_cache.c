@@ -1,0 +1,194 @@
+/*
+ * storage_cache.c - storages made ready for signing
+ *
+ * Entries are counted: one that was replaced or pushed out lives until the
+ * last signing with it is over. The list is in order of use.
+ */
+#include "storage_cache.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+
+#include "json.h"
+#include "problem.h"
+#include "storage.h"
+#include "store.h"
+#include "xalloc.h"
+
+struct entry {
+	TAILQ_ENTRY(entry) link;
+	struct storage *s;
+	char *row; /* the row it was made of */
+	size_t row_n;
+	unsigned users;
+	bool listed;
+};
+TAILQ_HEAD(entries, entry);
+
+struct storage_cache {
+	const struct seal *seal;
+	const struct sign_env *env;
+	pthread_mutex_t lock;
+	struct entries used;
+	size_t n, max;
+	struct entries lent; /* not listed any more, still in use */
+};
+
+struct storage_cache *
+storage_cache_new(
+    const struct seal *seal, const struct sign_env *env, size_t max)
+{
+	struct storage_cache *c = xcalloc(1, sizeof(*c));
+
+	c->seal = seal;
+	c->env = env;
+	c->max = max;
+	pthread_mutex_init(&c->lock, NULL);
+	TAILQ_INIT(&c->used);
+	TAILQ_INIT(&c->lent);
+	return c;
+}
+
+static void
+entry_free(struct entry *e)
+{
+	storage_free(e->s);
+	free(e->row);
+	free(e);
+}
+
+/* Take out of the list; freed when nobody uses it. */
+static void
+drop(struct storage_cache *c, struct entry *e)
+{
+	TAILQ_REMOVE(&c->used, e, link);
+	e->listed = false;
+	c->n--;
+	if (e->users == 0)
+		entry_free(e);
+	else
+		TAILQ_INSERT_TAIL(&c->lent, e, link);
+}
+
+void
+storage_cache_free(struct storage_cache *c)
+{
+	if (c == NULL)
+		return;
+	while (!TAILQ_EMPTY(&c->used))
+		drop(c, TAILQ_FIRST(&c->used));
+	assert(TAILQ_EMPTY(&c->lent));
+	pthread_mutex_destroy(&c->lock);
+	free(c);
+}
+
+static struct entry *
+find(struct storage_cache *c, const char *tenant, const char *name)
+{
+	struct entry *e;
+
+	TAILQ_FOREACH(e, &c->used, link)
+	{
+		if (strcmp(e->s->name, name) == 0 &&
+		    strcmp(e->s->tenant, tenant) == 0)
+			return e;
+	}
+	return NULL;
+}
+
+/* A row is {"version", "createdAt", "updatedAt", "doc"}. */
+static int
+make(struct storage_cache *c, const char *tenant, const char *name,
+    const char *row, size_t row_n, struct storage **s_out)
+{
+	struct problem p = { 0 };
+	cJSON *v = json_parse(row, row_n, row_n, NULL);
+	cJSON *doc = cJSON_GetObjectItemCaseSensitive(v, "doc");
+	int rc = cJSON_IsObject(doc)
+	    ? storage_unseal(c->seal, tenant, name, doc)
+	    : -EBADMSG;
+
+	if (rc == 0)
+		rc = storage_parse(c->env, tenant, name, doc, &p, s_out);
+	if (rc == -EINVAL)
+		rc = -EBADMSG;
+	problem_fini(&p);
+	cJSON_Delete(v);
+	return rc;
+}
+
+int
+storage_cache_get(struct storage_cache *c, struct store_txn *t,
+    const char *tenant, const char *name, const struct storage **s_out)
+{
+	struct storage *s;
+	struct entry *e;
+	char *row;
+	size_t n;
+	int rc = store_get(t, KIND_STORAGE, tenant, name, &row, &n);
+
+	if (rc != 0)
+		return rc;
+	pthread_mutex_lock(&c->lock);
+	e = find(c, tenant, name);
+	if (e != NULL && e->row_n == n && memcmp(e->row, row, n) == 0) {
+		TAILQ_REMOVE(&c->used, e, link);
+		TAILQ_INSERT_HEAD(&c->used, e, link);
+		e->users++;
+		*s_out = e->s;
+		pthread_mutex_unlock(&c->lock);
+		free(row);
+		return 0;
+	}
+	pthread_mutex_unlock(&c->lock);
+	rc = make(c, tenant, name, row, n, &s);
+	if (rc != 0) {
+		free(row);
+		return rc;
+	}
+	pthread_mutex_lock(&c->lock);
+	e = find(c, tenant, name);
+	if (e != NULL)
+		drop(c, e);
+	e = xcalloc(1, sizeof(*e));
+	e->s = s;
+	e->row = row;
+	e->row_n = n;
+	e->users = 1;
+	e->listed = true;
+	TAILQ_INSERT_HEAD(&c->used, e, link);
+	if (++c->n > c->max)
+		drop(c, TAILQ_LAST(&c->used, entries));
+	*s_out = s;
+	pthread_mutex_unlock(&c->lock);
+	return 0;
+}
+
+void
+storage_cache_put(struct storage_cache *c, const struct storage *s)
+{
+	struct entry *e;
+
+	pthread_mutex_lock(&c->lock);
+	TAILQ_FOREACH(e, &c->used, link)
+	{
+		if (e->s == s)
+			break;
+	}
+	if (e == NULL)
+		TAILQ_FOREACH(e, &c->lent, link)
+		{
+			if (e->s == s)
+				break;
+		}
+	assert(e != NULL && e->users > 0);
+	if (--e->users == 0 && !e->listed) {
+		TAILQ_REMOVE(&c->lent, e, link);
+		entry_free(e);
+	}
+	pthread_mutex_unlock(&c->lock);
+}

@@ -1,0 +1,112 @@
+/*
+ * store.h - the signer's state: rows of JSON under kind, tenant and id
+ *
+ * One implementation per database behind one table of functions. Calls block:
+ * make them on a pool's thread. Any number of threads may call. Work is done
+ * in transactions given as functions, which may be run again (a serialization
+ * failure, a lost connection) and must not keep what they found of an earlier
+ * run.
+ */
+#ifndef STORE_H
+#define STORE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <cjson/cJSON.h>
+
+enum store_kind {
+	KIND_META,        /* "" : about the state itself */
+	KIND_TENANT,      /* tenant, "" */
+	KIND_TOKEN,       /* tenant, token id */
+	KIND_STORAGE,     /* tenant, name */
+	KIND_REPLACED,    /* tenant, name/version: a storage as it was */
+	KIND_CERTIFICATE, /* tenant, certificate id */
+	KIND_GATEWAY,     /* tenant, gateway */
+	KIND_DEVICE,      /* tenant, gateway/device */
+	KIND_CONTACT,     /* tenant, gateway: what it last told of itself */
+	KIND_CHANGE,      /* tenant, "version": counts what gateways see */
+	KIND_REPORT,      /* tenant, gateway/upload id */
+	KIND_AUDIT,       /* tenant, 16 hex digits that grow */
+	KINDS
+};
+/* Longest id, and tenant and id together; longer ones are -ENAMETOOLONG. */
+#define STORE_ID_MAX 320
+#define STORE_TENANT_MAX 64
+
+struct store;
+struct store_txn;
+
+typedef int (*store_fn)(struct store_txn *t, void *arg);
+/* A row of a scan; doc is n octets with a NUL, valid during the call. Return
+ * 0 to go on, 1 to stop, -errno to fail. */
+typedef int (*store_row_fn)(
+    const char *id, const char *doc, size_t n, void *arg);
+
+struct store_ops {
+	const char *name;
+	int (*update)(struct store *s, store_fn fn, void *arg);
+	int (*view)(struct store *s, store_fn fn, void *arg);
+	void (*close)(struct store *s);
+	int (*get)(struct store_txn *t, enum store_kind kind,
+	    const char *tenant, const char *id, char **doc_out, size_t *n_out);
+	int (*put)(struct store_txn *t, enum store_kind kind,
+	    const char *tenant, const char *id, const char *doc, size_t n);
+	int (*del)(struct store_txn *t, enum store_kind kind,
+	    const char *tenant, const char *id);
+	int (*scan)(struct store_txn *t, enum store_kind kind,
+	    const char *tenant, const char *after, store_row_fn fn, void *arg);
+};
+
+/* The first member of each implementation's struct. */
+struct store {
+	const struct store_ops *ops;
+};
+struct store_txn {
+	const struct store_ops *ops;
+};
+
+/*
+ * Open (and make) the state: database is "lmdb" (below dir) or a postgresql://
+ * URI. max_size: octets of LMDB's map. -errno; *why_out (may be NULL) is for
+ * people, malloc'd. -EOPNOTSUPP: not built in.
+ */
+int store_open(const char *database, const char *dir, uint64_t max_size,
+    struct store **s_out, char **why_out);
+int store_open_lmdb(
+    const char *dir, uint64_t max_size, struct store **s_out, char **why_out);
+void store_close(struct store *s);
+
+/*
+ * Run fn in a transaction and commit if it returns 0. Returns what fn did, or
+ * -ENOSPC (the state is full), -EIO, -ETIMEDOUT (the database is away).
+ */
+int store_update(struct store *s, store_fn fn, void *arg);
+/* The same, reading only. */
+int store_view(struct store *s, store_fn fn, void *arg);
+
+/* -ENOENT: no such row. *doc_out is malloc'd with a NUL after n octets. */
+int store_get(struct store_txn *t, enum store_kind kind, const char *tenant,
+    const char *id, char **doc_out, size_t *n_out);
+int store_put(struct store_txn *t, enum store_kind kind, const char *tenant,
+    const char *id, const char *doc, size_t n);
+/* -ENOENT: there was none. */
+int store_del(struct store_txn *t, enum store_kind kind, const char *tenant,
+    const char *id);
+/* Rows of a tenant in order of id, after `after` ("" or NULL: all). A tenant
+ * of NULL: of all tenants, ids as "tenant/id". */
+int store_scan(struct store_txn *t, enum store_kind kind, const char *tenant,
+    const char *after, store_row_fn fn, void *arg);
+
+/* The same with JSON. -EBADMSG: the row is damaged. *v_out: cJSON_Delete(). */
+int store_get_json(struct store_txn *t, enum store_kind kind,
+    const char *tenant, const char *id, cJSON **v_out);
+int store_put_json(struct store_txn *t, enum store_kind kind,
+    const char *tenant, const char *id, const cJSON *v);
+
+/* Count a change that gateways of the tenant see; its new number. */
+int store_changed(struct store_txn *t, const char *tenant, int64_t *version);
+/* The number now; 0: nothing ever changed. */
+int store_version(
+    struct store_txn *t, const char *tenant, int64_t *version_out);
+
+#endif
