@@ -121,7 +121,7 @@ for my $t (['Host' => { headers => { Host => 'x' } }, qr/Host is not allowed/],
     ['a scheme' => { uri => 'file:///etc/passwd' }, qr/not http/]) {
 	my ($what, $request, $why) = @$t;
 	$cloud->rules(request => $request);
-	$id = put('evil.jpg', jpeg());
+	$id = put("evil.$sent.jpg", jpeg());
 	ok(wait_for(sub { error_of($id) =~ $why }), "$what is refused");
 	$cloud->rules;
 	ok($gw->drained(40), 'and a good recipe taken after that');
