@@ -59,6 +59,21 @@ db_errno(int rc)
 	}
 }
 
+/* LMDB maps the file without looking how long it is: a page behind its end is
+ * a SIGBUS. */
+static bool
+too_short(MDB_env *env)
+{
+	MDB_envinfo info;
+	MDB_stat page;
+	struct stat st;
+	int fd;
+
+	return mdb_env_info(env, &info) != 0 || mdb_env_stat(env, &page) != 0 ||
+	    mdb_env_get_fd(env, &fd) != 0 || fstat(fd, &st) != 0 ||
+	    (uint64_t)st.st_size / page.ms_psize <= info.me_last_pgno;
+}
+
 static int
 env_open(const char *dir, uint64_t map_size, MDB_env **env_out)
 {
@@ -74,6 +89,10 @@ env_open(const char *dir, uint64_t map_size, MDB_env **env_out)
 	    (rc = mdb_env_open(env, dir, MDB_NOTLS, DB_MODE)) != 0) {
 		mdb_env_close(env);
 		return db_errno(rc);
+	}
+	if (too_short(env)) {
+		mdb_env_close(env);
+		return -EBADMSG;
 	}
 	if (mdb_env_get_fd(env, &fd) == 0)
 		fcntl(fd, F_SETFD, FD_CLOEXEC); /* 0.9.24 leaves it open */
@@ -172,7 +191,8 @@ preallocate(const char *dir, uint64_t size)
 
 	if (fd < 0)
 		rc = -errno;
-	else if (fallocate(fd, 0, 0, (off_t)size) != 0 && errno != EOPNOTSUPP)
+	else if (fallocate(fd, 0, 0, (off_t)size) != 0 &&
+	    (errno != EOPNOTSUPP || ftruncate(fd, (off_t)size) != 0))
 		rc = -errno;
 	else if (fsync(fd) != 0)
 		rc = -errno;

@@ -34,6 +34,7 @@
 #include <openssl/evp.h>
 
 #include "clock.h"
+#include "folders.h"
 #include "footer.h"
 #include "layout.h"
 #include "log.h"
@@ -48,7 +49,6 @@
 #define QUEUED_LOW (256 * 1024)       /* go on */
 #define QUEUED_ALL (16 * 1024 * 1024) /* of all uploads: pause whoever adds */
 #define SYNC_FIRST (1024 * 1024) /* larger: sync the body before the footer */
-#define DIRS 4
 #define IOV 32
 
 struct piece {
@@ -95,16 +95,11 @@ struct fresh {
 	struct spool_item item;
 };
 
-struct item_dir {
-	uint64_t prefix;
-	int fd;
-	unsigned refs;
-};
-
 struct incoming {
 	const struct layout *l;
 	struct incoming_options opt;
 	const EVP_MD *sha256;
+	struct folders *folders;
 	struct repeat *repeat;
 	struct event *wake;
 	int efd;
@@ -119,7 +114,6 @@ struct incoming {
 	bool stop, woken;
 	TAILQ_HEAD(, fresh) fresh;
 	uint64_t fresh_n, next_seq, next_temp;
-	struct item_dir dirs[DIRS];
 	unsigned failures;
 	int64_t failed_ms;
 };
@@ -218,47 +212,6 @@ write_pieces(struct spool_upload *u, struct pieces *ps)
 
 /* ---- threads: committing ------------------------------------------------- */
 
-/* The open folder of a prefix; made, and its own name synced, if it is new.
- * Called and returns with the mutex held. */
-static int
-dir_get(struct incoming *in, uint64_t seq, struct item_dir **out)
-{
-	uint64_t prefix = seq >> LAYOUT_DIR_BITS;
-	struct item_dir *d, *idle = NULL;
-	char name[14];
-	int fd;
-
-	for (d = in->dirs; d < in->dirs + DIRS; d++) {
-		if (d->fd >= 0 && d->prefix == prefix) {
-			d->refs++;
-			*out = d;
-			return 0;
-		}
-		if (d->refs == 0 &&
-		    (idle == NULL || d->fd < 0 ||
-			(idle->fd >= 0 && d->prefix < idle->prefix)))
-			idle = d;
-	}
-	if (idle == NULL)
-		return -EBUSY; /* numbers 4 folders apart at once: cannot be */
-	layout_dir_name(seq, name);
-	if (mkdirat(in->l->item, name, 02770) == 0) {
-		if (fsync(in->l->item) != 0)
-			return -errno;
-	} else if (errno != EEXIST) {
-		return -errno;
-	}
-	fd = openat(in->l->item, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	fchmod(fd, 02770);
-	if (idle->fd >= 0)
-		close(idle->fd);
-	*idle = (struct item_dir){ prefix, fd, 1 };
-	*out = idle;
-	return 0;
-}
-
 /* Tell what has become certain, in order. Called with the mutex held. */
 static void
 tell_fresh(struct incoming *in)
@@ -276,7 +229,7 @@ tell_fresh(struct incoming *in)
 }
 
 static struct fresh *
-number_new(struct spool_upload *u, struct item_dir **dir_out, int *rc_out)
+number_new(struct spool_upload *u)
 {
 	struct incoming *in = u->in;
 	struct fresh *f = xcalloc(1, sizeof(*f));
@@ -286,7 +239,6 @@ number_new(struct spool_upload *u, struct item_dir **dir_out, int *rc_out)
 	f->since_ms = clock_ms();
 	TAILQ_INSERT_TAIL(&in->fresh, f, link);
 	in->fresh_n++;
-	*rc_out = dir_get(in, f->seq, dir_out);
 	pthread_mutex_unlock(&in->mutex);
 	u->item.seq = f->seq;
 	layout_id(in->l->epoch, f->seq, u->item.id);
@@ -311,15 +263,13 @@ incoming_item_copy(const struct spool_item *from)
 }
 
 static void
-number_settle(struct incoming *in, struct fresh *f, struct item_dir *dir,
-    const struct spool_item *item, int rc)
+number_settle(
+    struct incoming *in, struct fresh *f, const struct spool_item *item, int rc)
 {
 	if (rc == 0)
 		f->item = incoming_item_copy(item);
 	pthread_mutex_lock(&in->mutex);
 	f->state = rc == 0 ? FRESH_DURABLE : FRESH_GONE;
-	if (dir != NULL)
-		dir->refs--;
 	tell_fresh(in);
 	pthread_mutex_unlock(&in->mutex);
 }
@@ -348,7 +298,7 @@ write_footer(struct spool_upload *u, unsigned flags)
 
 /* Sync body and name; on failure nothing of it remains. */
 static int
-make_durable(struct spool_upload *u, struct item_dir *dir)
+make_durable(struct spool_upload *u, int dir)
 {
 	const struct layout *l = u->in->l;
 	char temp[24], name[31];
@@ -359,11 +309,11 @@ make_durable(struct spool_upload *u, struct item_dir *dir)
 	layout_item_name(u->item.seq, name);
 	if (!u->in->opt.sync_single && fdatasync(u->fd) != 0)
 		return -errno; /* cleanup removes incoming/N */
-	if (renameat(l->incoming, temp, dir->fd, last) != 0)
+	if (renameat(l->incoming, temp, dir, last) != 0)
 		return -errno;
-	if (fsync(u->in->opt.sync_single ? u->fd : dir->fd) != 0) {
+	if (fsync(u->in->opt.sync_single ? u->fd : dir) != 0) {
 		rc = -errno;
-		unlinkat(dir->fd, last, 0);
+		unlinkat(dir, last, 0);
 	}
 	return rc;
 }
@@ -396,10 +346,9 @@ check_digests(struct spool_upload *u)
 static int
 commit(struct spool_upload *u)
 {
-	struct item_dir *dir = NULL;
 	struct fresh *f;
 	unsigned flags = 0;
-	int rc = check_digests(u);
+	int rc = check_digests(u), dir;
 
 	if (rc != 0)
 		return rc;
@@ -408,12 +357,15 @@ commit(struct spool_upload *u)
 			return -errno;
 		flags = FOOTER_F_BODY_SYNCED;
 	}
-	f = number_new(u, &dir, &rc);
+	f = number_new(u);
+	rc = write_footer(u, flags);
 	if (rc == 0)
-		rc = write_footer(u, flags);
-	if (rc == 0)
+		rc = folders_get(u->in->folders, f->seq, &dir);
+	if (rc == 0) {
 		rc = make_durable(u, dir);
-	number_settle(u->in, f, dir, &u->item, rc);
+		folders_put(u->in->folders, u->item.seq);
+	}
+	number_settle(u->in, f, &u->item, rc);
 	if (rc == 0)
 		repeat_add(u->in->repeat, u->item.device, u->item.name,
 		    u->item.sha256, clock_ms(), u->item.seq);
@@ -614,8 +566,7 @@ incoming_new(struct event_base *base, const struct layout *l,
 	TAILQ_INIT(&in->work);
 	TAILQ_INIT(&in->finished);
 	TAILQ_INIT(&in->fresh);
-	for (int i = 0; i < DIRS; i++)
-		in->dirs[i].fd = -1;
+	in->folders = folders_new(l);
 	pthread_mutex_init(&in->mutex, NULL);
 	pthread_cond_init(&in->cond, NULL);
 	in->efd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -648,9 +599,7 @@ incoming_free(struct incoming *in)
 	assert(in->live == 0); /* the caller aborts what it had open */
 	event_free(in->wake);
 	close(in->efd);
-	for (int i = 0; i < DIRS; i++)
-		if (in->dirs[i].fd >= 0)
-			close(in->dirs[i].fd);
+	folders_free(in->folders);
 	repeat_free(in->repeat);
 	EVP_MD_free((EVP_MD *)in->sha256);
 	pthread_mutex_destroy(&in->mutex);

@@ -419,7 +419,8 @@ fill_new(MDB_txn *txn, const MDB_dbi *dbis, void *arg)
 }
 
 int
-index_create(const char *dir, uint64_t map_size, uint64_t rebuild_end)
+index_create(
+    const char *dir, uint64_t map_size, uint64_t rebuild_end, uint64_t upto)
 {
 	struct index_state st = { 0 };
 
@@ -427,7 +428,8 @@ index_create(const char *dir, uint64_t map_size, uint64_t rebuild_end)
 	st.clock_ms = 1; /* 0 means never in a row */
 	st.clock_boot_ms = clock_ms();
 	read_boot_id(st.boot);
-	st.upto = st.rebuild_end = rebuild_end;
+	st.upto = upto;
+	st.rebuild_end = rebuild_end;
 	return db_create(dir, map_size, tables, INDEX_TABLES, fill_new, &st);
 }
 

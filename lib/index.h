@@ -71,8 +71,10 @@ struct index_job {
 /* The index of dir. -ENOENT, -EBADMSG: to be made by index_create(). */
 int index_open(struct event_base *base, const char *dir, uint64_t map_size,
     struct index **ix_out);
-/* Make an empty one; every file up to rebuild_end is still to be looked at. */
-int index_create(const char *dir, uint64_t map_size, uint64_t rebuild_end);
+/* Make an empty one; every file up to rebuild_end is still to be looked at, and
+ * new numbers begin after upto. */
+int index_create(
+    const char *dir, uint64_t map_size, uint64_t rebuild_end, uint64_t upto);
 /* Runs what is queued, calls every `done`, ends the thread. NULL accepted. */
 void index_close(struct index *ix);
 

@@ -4,17 +4,20 @@
  * First, where the index was lost, rows are made anew from the footers of all
  * files up to rebuild_end, a few hundred a transaction, so that uploads come
  * in and go out meanwhile; how far it got is in the index, so a crash goes on
- * from there. Then, once per start, files at or below the mark that have no
- * row are removed: their upload is done, only the unlink was missed. A file is
- * never removed while rows may still be missing for lack of a rebuild.
+ * from there. A file whose footer cannot be read gets its row as well, as
+ * quarantined: it may have been acknowledged. Then, once per start, files at or
+ * below the mark that have no row are removed: their upload is done, only the
+ * unlink was missed. A file is never removed while rows may still be missing
+ * for lack of a rebuild.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "clock.h"
+#include "json.h"
 #include "log.h"
 #include "spool_internal.h"
 #include "xalloc.h"
@@ -39,6 +42,7 @@ struct chunk {
 	struct spool_item items[CHUNK]; /* rebuild: rows to be */
 	size_t items_n;
 	uint64_t next;        /* rebuild: all below is done */
+	bool move;            /* rebuild: what is damaged to quarantine/ */
 	uint64_t seqs[CHUNK]; /* sweep: files; those with rows are zeroed */
 	size_t seqs_n;
 };
@@ -136,29 +140,139 @@ chunk_new(bool writes, int (*run)(struct index_txn *, struct index_job *))
 	return c;
 }
 
-static int
-rebuild_files(struct keeper *k, const uint64_t *seqs, size_t n, uint64_t from,
-    uint64_t end, uint64_t *made, uint64_t *bad)
+/* On the index thread, rows committed. */
+static void
+settle_rebuild(struct index_job *j)
 {
+	struct chunk *c = (struct chunk *)j;
+
+	for (size_t i = 0; j->rc == 0 && c->move && i < c->items_n; i++)
+		if (c->items[i].state == SPOOL_QUARANTINED)
+			spool_move_to_quarantine(c->k->sp, &c->items[i]);
+	on_settled(j);
+}
+
+/* -ENOENT: it went meanwhile. Others: the process or the disk is in trouble,
+ * and nothing may be concluded about this upload. */
+static int
+read_item(struct keeper *k, uint64_t seq, struct spool_item *it)
+{
+	const struct layout *l = &k->sp->l;
+	int rc = recover_read(l, seq, false, it);
+
+	if (rc != -EBADMSG && rc != -EIO)
+		return rc;
+	recover_damaged(l, seq,
+	    rc == -EIO ? "the disk cannot read it" : "its footer is damaged",
+	    it);
+	log_error("id=%s %s: to quarantine", it->id, it->last_error);
+	return 0;
+}
+
+struct rebuild {
+	uint64_t from, end, made, bad;
+};
+
+static int
+rebuild_dir(struct keeper *k, const uint64_t *seqs, size_t n, void *arg)
+{
+	struct rebuild *r = arg;
 	int rc = 0;
 
 	for (size_t i = 0; rc == 0 && i < n && !stopping(k);) {
 		struct chunk *c = chunk_new(true, run_rebuild);
 
-		for (; i < n && c->items_n < CHUNK; i++) {
-			if (seqs[i] < from || seqs[i] > end)
+		c->move = true;
+		for (; i < n && c->items_n < CHUNK && rc == 0; i++) {
+			struct spool_item *it = &c->items[c->items_n];
+
+			if (seqs[i] < r->from || seqs[i] > r->end)
 				continue;
-			c->next = seqs[i] + 1;
-			if (recover_read(&k->sp->l, seqs[i], false,
-				&c->items[c->items_n]) == 0) {
+			rc = read_item(k, seqs[i], it);
+			if (rc == 0) {
 				c->items_n++;
-				(*made)++;
-			} else {
-				(*bad)++;
+				r->made++;
+				r->bad += it->state == SPOOL_QUARANTINED;
+			} else if (rc == -ENOENT) {
+				rc = 0;
 			}
+			if (rc == 0)
+				c->next = seqs[i] + 1;
 		}
-		rc = ask(k, c, on_settled);
+		if (rc == 0)
+			rc = ask(k, c, settle_rebuild);
+		else
+			on_chunk_done(&c->job);
 	}
+	return rc;
+}
+
+/* The reason that stands beside it, malloc'd. */
+static char *
+read_reason(int dir, const char *id)
+{
+	char name[40], text[4096];
+	cJSON *o = NULL;
+	const char *why = NULL;
+	ssize_t n = -1;
+	char *s;
+	int fd;
+
+	snprintf(name, sizeof(name), "%s.json", id);
+	fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd >= 0) {
+		n = read(fd, text, sizeof(text));
+		close(fd);
+	}
+	if (n > 0)
+		o = json_parse(text, (size_t)n, sizeof(text), NULL);
+	if (o != NULL)
+		why = json_string(o, "reason");
+	s = xstrdup(why != NULL ? why : "found in quarantine");
+	cJSON_Delete(o);
+	return s;
+}
+
+static int
+read_quarantined(const struct layout *l, uint64_t seq, struct spool_item *it)
+{
+	char id[SPOOL_ID_LEN + 1];
+	int fd, rc;
+
+	layout_id(l->epoch, seq, id);
+	fd = openat(l->quarantine, id, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return -errno;
+	rc = recover_read_fd(l, fd, seq, false, it);
+	if (rc != 0)
+		recover_damaged(l, seq, "", it);
+	it->state = SPOOL_QUARANTINED;
+	free(it->last_error);
+	it->last_error = read_reason(l->quarantine, id);
+	close(fd);
+	return 0;
+}
+
+/* What is in quarantine/ has its rows as well. Few: done again after a crash.
+ */
+static int
+rebuild_quarantine(struct keeper *k)
+{
+	const struct layout *l = &k->sp->l;
+	uint64_t *seqs = NULL;
+	size_t n = 0;
+	int rc = recover_list_quarantine(l, &seqs, &n);
+
+	for (size_t i = 0; rc == 0 && i < n && !stopping(k);) {
+		struct chunk *c = chunk_new(true, run_rebuild);
+
+		for (; i < n && c->items_n < CHUNK; i++)
+			if (read_quarantined(
+				l, seqs[i], &c->items[c->items_n]) == 0)
+				c->items_n++;
+		rc = ask(k, c, settle_rebuild);
+	}
+	free(seqs);
 	return rc;
 }
 
@@ -193,18 +307,6 @@ each_dir(struct keeper *k, uint64_t from,
 	return rc;
 }
 
-struct rebuild {
-	uint64_t from, end, made, bad;
-};
-
-static int
-rebuild_dir(struct keeper *k, const uint64_t *seqs, size_t n, void *arg)
-{
-	struct rebuild *r = arg;
-
-	return rebuild_files(k, seqs, n, r->from, r->end, &r->made, &r->bad);
-}
-
 static int
 rebuild(struct keeper *k)
 {
@@ -219,13 +321,15 @@ rebuild(struct keeper *k)
 	r = (struct rebuild){ st.rebuild_next, st.rebuild_end, 0, 0 };
 	log_warn("spool index is made anew from the files: uploads come in and "
 		 "go out meanwhile");
-	rc = each_dir(k, r.from, rebuild_dir, &r);
+	rc = rebuild_quarantine(k);
+	if (rc == 0)
+		rc = each_dir(k, r.from, rebuild_dir, &r);
 	if (rc != 0 || stopping(k))
 		return rc;
 	c = chunk_new(true, run_rebuild);
 	c->next = r.end + 1;
-	rc = ask(k, c, on_settled);
-	log_info("spool index rebuilt uploads=%llu unreadable=%llu",
+	rc = ask(k, c, settle_rebuild);
+	log_info("spool index rebuilt uploads=%llu quarantined=%llu",
 	    (unsigned long long)r.made, (unsigned long long)r.bad);
 	return rc;
 }

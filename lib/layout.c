@@ -230,6 +230,31 @@ take_lock(struct layout *l, const char *role)
 	return 0;
 }
 
+/* One folder of a path, its name in its parent on stable storage. */
+static int
+make_dir(const char *path)
+{
+	char *parent = xstrdup(path), *slash = strrchr(parent, '/');
+	int fd, rc = 0;
+
+	if (mkdir(path, 0770) != 0) {
+		free(parent);
+		return errno == EEXIST ? 0 : -errno;
+	}
+	if (slash != NULL)
+		slash[slash == parent] = '\0';
+	fd = open(
+	    slash != NULL ? parent : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || fsync(fd) != 0) {
+		rc = -errno;
+		rmdir(path);
+	}
+	if (fd >= 0)
+		close(fd);
+	free(parent);
+	return rc;
+}
+
 static int
 make_root(const char *dir)
 {
@@ -242,8 +267,7 @@ make_root(const char *dir)
 		if (c != '/' && c != '\0')
 			continue;
 		*s = '\0';
-		if (mkdir(p, 0770) != 0 && errno != EEXIST)
-			rc = -errno;
+		rc = make_dir(p);
 		*s = c;
 		if (c == '\0')
 			break;

@@ -30,8 +30,8 @@ by_number(const void *a, const void *b)
 }
 
 static int
-list(int dir, bool (*parse)(const char *, uint64_t *), uint64_t **out,
-    size_t *n_out)
+list(int dir, uint64_t epoch, bool (*parse)(uint64_t, const char *, uint64_t *),
+    uint64_t **out, size_t *n_out)
 {
 	int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
@@ -47,7 +47,7 @@ list(int dir, bool (*parse)(const char *, uint64_t *), uint64_t **out,
 		return rc;
 	}
 	while ((e = readdir(d)) != NULL) {
-		if (!parse(e->d_name, &seq))
+		if (!parse(epoch, e->d_name, &seq))
 			continue;
 		if (n == room) {
 			room = room == 0 ? 64 : 2 * room;
@@ -63,17 +63,36 @@ list(int dir, bool (*parse)(const char *, uint64_t *), uint64_t **out,
 	return 0;
 }
 
+static bool
+is_item(uint64_t epoch, const char *name, uint64_t *seq_out)
+{
+	return layout_parse_seq(name, seq_out);
+}
+
+static bool
+is_dir(uint64_t epoch, const char *name, uint64_t *prefix_out)
+{
+	return layout_parse_dir(name, prefix_out);
+}
+
 int
 recover_list(int dir, uint64_t **seqs_out, size_t *n_out)
 {
-	return list(dir, layout_parse_seq, seqs_out, n_out);
+	return list(dir, 0, is_item, seqs_out, n_out);
 }
 
 int
 recover_list_dirs(
     const struct layout *l, uint64_t **prefixes_out, size_t *n_out)
 {
-	return list(l->item, layout_parse_dir, prefixes_out, n_out);
+	return list(l->item, 0, is_dir, prefixes_out, n_out);
+}
+
+int
+recover_list_quarantine(
+    const struct layout *l, uint64_t **seqs_out, size_t *n_out)
+{
+	return list(l->quarantine, l->epoch, layout_parse_id, seqs_out, n_out);
 }
 
 static int
@@ -85,6 +104,18 @@ open_dir(const struct layout *l, uint64_t prefix, int *fd_out)
 	*fd_out = openat(
 	    l->item, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	return *fd_out < 0 ? -errno : 0;
+}
+
+static void
+highest_of_quarantine(const struct layout *l, uint64_t *seq)
+{
+	uint64_t *seqs = NULL;
+	size_t n = 0;
+
+	if (recover_list_quarantine(l, &seqs, &n) == 0 && n > 0 &&
+	    seqs[n - 1] > *seq)
+		*seq = seqs[n - 1];
+	free(seqs);
 }
 
 int
@@ -107,6 +138,8 @@ recover_highest(const struct layout *l, uint64_t *seq_out)
 		close(fd);
 	}
 	free(dirs);
+	if (rc == 0)
+		highest_of_quarantine(l, seq_out);
 	return rc;
 }
 
@@ -132,31 +165,46 @@ recover_empty_incoming(const struct layout *l)
 	return rc;
 }
 
+static int
+open_item(const struct layout *l, uint64_t seq, int *fd_out)
+{
+	char name[31];
+
+	layout_item_name(seq, name);
+	*fd_out = openat(l->item, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	return *fd_out < 0 ? -errno : 0;
+}
+
+/* The texts that only the index knows; the others are there already. */
+static void
+no_texts(struct spool_item *it)
+{
+	char **texts[] = { &it->device, &it->name, &it->type, &it->address,
+		&it->last_error, &it->storage, &it->key, &it->encoding,
+		&it->kept };
+
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+		if (*texts[i] == NULL)
+			*texts[i] = xstrdup("");
+}
+
 int
-recover_read(const struct layout *l, uint64_t seq, bool deep,
+recover_read_fd(const struct layout *l, int fd, uint64_t seq, bool deep,
     struct spool_item *item_out)
 {
 	struct spool_item it = { 0 };
 	struct footer f;
-	char name[31];
-	int fd, rc;
+	int rc = footer_read(fd, &f);
 
-	layout_item_name(seq, name);
-	fd = openat(l->item, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (fd < 0)
-		return -errno;
-	rc = footer_read(fd, &f);
 	if (rc != 0)
-		goto out;
+		return rc;
 	if (f.seq != seq || f.epoch != l->epoch)
 		rc = -EBADMSG;
 	if (rc == 0 && deep && (f.flags & FOOTER_F_BODY_SYNCED) == 0)
 		rc = footer_verify_body(fd, &f);
-	if (rc == 0 && deep && fdatasync(fd) != 0)
-		rc = -errno;
 	if (rc != 0) {
 		footer_fini(&f);
-		goto out;
+		return rc;
 	}
 	layout_id(l->epoch, seq, it.id);
 	it.seq = seq;
@@ -167,15 +215,39 @@ recover_read(const struct layout *l, uint64_t seq, bool deep,
 	it.name = f.name;
 	it.type = f.type;
 	it.address = f.address;
-	it.last_error = xstrdup("");
-	it.storage = xstrdup("");
-	it.key = xstrdup("");
-	it.encoding = xstrdup("");
-	it.kept = xstrdup("");
+	no_texts(&it);
 	*item_out = it;
-out:
+	return 0;
+}
+
+int
+recover_read(const struct layout *l, uint64_t seq, bool deep,
+    struct spool_item *item_out)
+{
+	int fd, rc = open_item(l, seq, &fd);
+
+	if (rc != 0)
+		return rc;
+	rc = recover_read_fd(l, fd, seq, deep, item_out);
 	close(fd);
 	return rc;
+}
+
+void
+recover_damaged(const struct layout *l, uint64_t seq, const char *why,
+    struct spool_item *item_out)
+{
+	struct spool_item it = { .seq = seq, .state = SPOOL_QUARANTINED };
+	struct stat st;
+	char name[31];
+
+	layout_item_name(seq, name);
+	if (fstatat(l->item, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		it.size = (uint64_t)st.st_size;
+	layout_id(l->epoch, seq, it.id);
+	it.last_error = xstrdup(why);
+	no_texts(&it);
+	*item_out = it;
 }
 
 struct tail {
@@ -207,18 +279,36 @@ add_tail(struct index_txn *t, void *arg)
 static int
 take_file(struct tail *tail, int dir, uint64_t seq, unsigned *dropped)
 {
+	struct spool_item *it;
 	char name[31];
-	int rc;
+	int fd, rc;
 
 	tail->items =
 	    xrealloc(tail->items, (tail->n + 1) * sizeof(*tail->items));
-	rc = recover_read(tail->l, seq, true, &tail->items[tail->n]);
+	it = &tail->items[tail->n];
+	rc = open_item(tail->l, seq, &fd);
+	if (rc != 0)
+		return rc; /* the disk; do not throw away what may be good */
+	rc = recover_read_fd(tail->l, fd, seq, true, it);
+	if (rc == 0 && fdatasync(fd) != 0) {
+		rc = -errno;
+		spool_item_fini(it);
+		close(fd);
+		return rc;
+	}
+	close(fd);
+	if (rc == -EIO) {
+		/* Bad blocks of one upload hold up none of the others. */
+		recover_damaged(tail->l, seq, "the disk cannot read it", it);
+		log_error("id=%s cannot be read: to quarantine", it->id);
+		rc = 0;
+	}
 	if (rc == 0) {
 		tail->n++;
 		return 0;
 	}
 	if (rc != -EBADMSG)
-		return rc; /* the disk; do not throw away what may be good */
+		return rc;
 	layout_item_name(seq, name);
 	(*dropped)++;
 	return unlinkat(dir, name + 14, 0) != 0 ? -errno : 0;

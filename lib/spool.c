@@ -21,7 +21,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 #include <event2/event.h>
+#include <openssl/rand.h>
 
 #include "clock.h"
 #include "log.h"
@@ -62,26 +64,6 @@ spool_state_name(enum spool_state s)
 /* ---- the index follows ----------------------------------------------------
  */
 
-int
-spool_row_add(struct index_txn *t, const struct spool_item *it, bool found)
-{
-	struct row r = { .item = *it, .received_clock = t->now };
-	int rc;
-
-	r.item.state = SPOOL_WAITING;
-	r.item.found = found;
-	rc = index_put(t, it->seq, NULL, &r);
-	if (rc == 0)
-		rc = index_device_count(t, it->device, 1, it->size);
-	if (rc != 0)
-		return rc;
-	t->st->accepted++;
-	t->st->accepted_bytes += it->size;
-	t->st->waiting++;
-	t->st->waiting_bytes += it->size;
-	return 0;
-}
-
 /* Rows are added strictly in order: one that came before those that failed
  * would move the mark past files whose rows are missing. */
 static int
@@ -92,6 +74,11 @@ run_add(struct index_txn *t, struct index_job *j)
 
 	if (a->order != a->sp->order_done + t->scratch + 1)
 		return -EAGAIN;
+	/* A commit that failed in its last write may be there all the same. */
+	if (a->item.seq <= t->st->upto) {
+		t->scratch++;
+		return 0;
+	}
 	rc = spool_row_add(t, &a->item, false);
 	if (rc != 0)
 		return rc;
@@ -280,34 +267,67 @@ index_size_for(const struct spool_options *opt)
 	return (size + 0xffff) & ~(uint64_t)0xffff;
 }
 
+static void
+remove_index(const char *dir)
+{
+	static const char *const files[] = { "data.mdb", "lock.mdb" };
+
+	for (int i = 0; i < 2; i++) {
+		char *p = xasprintf("%s/%s", dir, files[i]);
+
+		unlink(p);
+		free(p);
+	}
+	remove(dir); /* also if it is no folder */
+}
+
+/*
+ * Where numbers go on when nobody knows the last one given: an upload that was
+ * delivered has left no trace, and no number may be given twice. So far ahead,
+ * and so much by chance, that neither this loss of the index nor the next one
+ * can meet what was there before.
+ */
+static int
+number_to_go_on(const struct spool *sp, uint64_t highest, uint64_t *out)
+{
+	uint16_t jump;
+
+	if (sp->l.made_now && highest == 0) {
+		*out = 0;
+		return 0; /* a new spool, and a new epoch */
+	}
+	if (RAND_bytes((unsigned char *)&jump, sizeof(jump)) != 1)
+		return -EIO;
+	*out = ((highest >> 32) + 1 + (jump & 0x3fff)) << 32;
+	return 0;
+}
+
 /* A damaged index goes aside; a new one is filled from the files. */
 static int
-remake_index(struct spool *sp, const char *path, int why)
+remake_index(struct spool *sp, const char *path)
 {
-	uint64_t highest;
+	char *aside = xasprintf("%s.damaged", path);
+	uint64_t highest, upto = 0;
 	int rc = recover_highest(&sp->l, &highest);
 
-	if (rc != 0)
-		return rc;
-	if (why == -EBADMSG) {
-		char *aside = xasprintf("%s.damaged", path);
-		char *old = xasprintf("%s/data.mdb", aside);
-
-		remove(old);
-		free(old);
-		old = xasprintf("%s/lock.mdb", aside);
-		remove(old);
-		free(old);
-		remove(aside);
+	if (rc == 0)
+		rc = number_to_go_on(sp, highest, &upto);
+	if (rc == 0 && access(path, F_OK) == 0) {
+		remove_index(aside);
 		if (rename(path, aside) != 0)
 			rc = -errno;
 		log_error("spool index %s is damaged: kept as %s, a new one is "
 			  "made from the files",
 		    path, aside);
-		free(aside);
 	}
 	if (rc == 0)
-		rc = index_create(path, sp->l.index_size, highest);
+		rc = index_create(path, sp->l.index_size, highest, upto);
+	if (rc == -ENOSPC && access(aside, F_OK) == 0) {
+		remove_index(
+		    aside); /* serving matters more than the evidence */
+		rc = index_create(path, sp->l.index_size, highest, upto);
+	}
+	free(aside);
 	return rc;
 }
 
@@ -317,8 +337,9 @@ open_index(struct spool *sp, char **why_out)
 	char *path = xasprintf("%s/index", sp->l.dir);
 	int rc = index_open(sp->base, path, sp->l.index_size, &sp->ix);
 
-	if ((rc == -ENOENT || rc == -EBADMSG) && sp->role == SPOOL_WRITER) {
-		rc = remake_index(sp, path, rc);
+	if ((rc == -ENOENT || rc == -ENOTDIR || rc == -EBADMSG) &&
+	    sp->role == SPOOL_WRITER) {
+		rc = remake_index(sp, path);
 		if (rc == 0)
 			rc = index_open(
 			    sp->base, path, sp->l.index_size, &sp->ix);

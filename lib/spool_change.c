@@ -45,7 +45,7 @@ struct change_job {
 	enum spool_end how;
 	char *text;
 	struct spool_item was; /* texts are its own; after the transaction */
-	bool changed, busy;
+	bool changed, busy;    /* busy: left as it was */
 	spool_fn fn;
 	void *arg;
 };
@@ -81,6 +81,24 @@ enter_state(struct index_state *st, const struct spool_item *it)
 		st->sending++;
 	if (it->state == SPOOL_HELD)
 		st->held++;
+}
+
+int
+spool_row_add(struct index_txn *t, const struct spool_item *it, bool found)
+{
+	struct row r = { .item = *it, .received_clock = t->now };
+	int rc;
+
+	r.item.found = found;
+	rc = index_put(t, it->seq, NULL, &r);
+	if (rc == 0)
+		rc = index_device_count(t, it->device, 1, it->size);
+	if (rc != 0)
+		return rc;
+	t->st->accepted++;
+	t->st->accepted_bytes += it->size;
+	enter_state(t->st, it);
+	return 0;
 }
 
 int
@@ -144,8 +162,9 @@ change_row(struct index_txn *t, struct change_job *c, struct row *r)
 		spool_set_text(&r->item.last_error, c->text);
 		break;
 	case CHANGE_EVICT:
-		c->busy = r->item.state == SPOOL_SENDING;
-		if (c->busy || r->item.state == SPOOL_QUARANTINED)
+		c->busy = r->item.state == SPOOL_SENDING ||
+		    r->item.state == SPOOL_QUARANTINED;
+		if (c->busy)
 			return 0;
 		return spool_row_end(t, r, c->how);
 	case CHANGE_END:
@@ -205,8 +224,8 @@ write_reason(struct spool *sp, const struct spool_item *it)
 
 /* On the index thread, row committed: the file follows. quarantine/ takes at
  * most a tenth of the spool; beyond that the file stays where it is. */
-static void
-move_to_quarantine(struct spool *sp, const struct spool_item *it)
+void
+spool_move_to_quarantine(struct spool *sp, const struct spool_item *it)
 {
 	struct index_state st;
 	char name[31];
@@ -256,7 +275,7 @@ settle_change(struct index_job *j)
 	if (c->what == CHANGE_END || c->what == CHANGE_EVICT)
 		spool_unlink_item(c->sp, &c->was);
 	else if (c->what == CHANGE_QUARANTINE)
-		move_to_quarantine(c->sp, &c->was);
+		spool_move_to_quarantine(c->sp, &c->was);
 }
 
 static void

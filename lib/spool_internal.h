@@ -70,7 +70,7 @@ struct add_job {
  * thread runs. *next_seq_out: the first number to give out. */
 int recover_tail(
     const struct layout *l, struct index *ix, uint64_t *next_seq_out);
-/* The highest number that any file below item/ has; 0 if there is none. */
+/* The highest number of any file in item/ or quarantine/; 0: there is none. */
 int recover_highest(const struct layout *l, uint64_t *seq_out);
 /* Remove all of incoming/. */
 int recover_empty_incoming(const struct layout *l);
@@ -80,16 +80,26 @@ int recover_list(int dir, uint64_t **seqs_out, size_t *n_out);
 /* The prefixes of the folders of item/, sorted, malloc'd. */
 int recover_list_dirs(
     const struct layout *l, uint64_t **prefixes_out, size_t *n_out);
+/* The numbers of what is in quarantine/, sorted, malloc'd. */
+int recover_list_quarantine(
+    const struct layout *l, uint64_t **seqs_out, size_t *n_out);
 /* The item that a file's footer tells of; texts are the caller's. BLOCKS.
  * deep: read the body too if only that can tell whether it is whole. */
 int recover_read(const struct layout *l, uint64_t seq, bool deep,
+    struct spool_item *item_out);
+/* The same for an open file, wherever it is. */
+int recover_read_fd(const struct layout *l, int fd, uint64_t seq, bool deep,
+    struct spool_item *item_out);
+/* An item, quarantined, for a file of item/ whose footer cannot be read. */
+void recover_damaged(const struct layout *l, uint64_t seq, const char *why,
     struct spool_item *item_out);
 
 /* keeper.c: rebuilds rows of a lost index, then sweeps files without rows. */
 struct keeper *keeper_new(struct spool *sp);
 void keeper_stop(struct keeper *k);
 
-/* index thread: add the row of a durable upload to the ledger and the table */
+/* index thread: add the row of a durable upload to the ledger and the table,
+ * in the state that the item tells: waiting, or quarantined by a rebuild */
 int spool_row_add(struct index_txn *t, const struct spool_item *it, bool found);
 /* Change a row and the ledger's columns with it. before: state and times of
  * old. 0 or a fault of the database. */
@@ -98,6 +108,9 @@ int spool_row_change(
 int spool_row_end(struct index_txn *t, struct row *r, enum spool_end how);
 /* Index thread, row gone: its file goes, and its folder if that is empty. */
 void spool_unlink_item(struct spool *sp, const struct spool_item *it);
+/* Index thread, row committed as quarantined: its file follows if there is
+ * room for it. */
+void spool_move_to_quarantine(struct spool *sp, const struct spool_item *it);
 /* Replace a text of an item, cut to what a row may hold. */
 void spool_set_text(char **field, const char *s);
 /* Fill in what the row knows by time. */
