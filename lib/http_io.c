@@ -88,7 +88,8 @@ tls_sendv(struct conn *c, const struct iovec *iov, int n)
 		size_t k =
 		    iov[i].iov_len < size - len ? iov[i].iov_len : size - len;
 
-		memmove(text + len, iov[i].iov_base, k);
+		if (k > 0)
+			memmove(text + len, iov[i].iov_base, k);
 		len += k;
 	}
 	ERR_clear_error();

@@ -168,6 +168,8 @@ request_line(
 		i++;
 	if (i == 0 || last == NULL || line[i] != ' ')
 		return no(400, "not a request line", why);
+	if (i > METHOD_MAX)
+		return no(501, "unknown method", why);
 	rl->method_n = i;
 	rc = version(last + 1, n - (size_t)(last + 1 - line), &rl->minor, why);
 	if (rc != 0)
@@ -403,34 +405,50 @@ head_make(const struct http_head_reader *r, const char *p, size_t n,
 
 /* ---- reading ------------------------------------------------------------- */
 
-/* Octets of a line whose end has not come; those before `from` were seen. */
+/* One octet of the request line, i octets into it, `method` while no blank has
+ * come. */
+static int
+request_octet(
+    unsigned char c, size_t i, bool method, size_t max, const char **why)
+{
+	if (method && i > 0 && c == ' ')
+		return 0;
+	if (method && !(classes[c] & TOKEN))
+		return no(400, "not a request line", why);
+	if (method && i == METHOD_MAX)
+		return no(501, "unknown method", why);
+	if (i > max / 2)
+		return no(414, "the target is too long", why);
+	return 0;
+}
+
+/*
+ * The octets p[from..n) of a line that is not known to be good: the first bad
+ * one decides, so that the answer does not depend on how the octets came.
+ */
 static int
 check_part(const struct http_head_reader *r, const char *p, size_t from,
     size_t n, const char **why)
 {
 	const char *line = p + r->line;
-	size_t k = n - r->line;
+	bool method =
+	    r->lines == 0 && memchr(line, ' ', from - r->line) == NULL;
+	int rc = 0;
 
-	for (size_t i = from; i < n; i++)
-		if (!(classes[(unsigned char)p[i]] & (VALUE | TARGET)) &&
-		    !(p[i] == '\r' && i + 1 == n))
-			return no(400, "control octet in the head", why);
-	if (r->lines == 0) {
-		size_t i = 0;
+	for (size_t i = from; i < n && rc == 0; i++) {
+		unsigned char c = (unsigned char)p[i];
 
-		while (i < k && i <= METHOD_MAX &&
-		    (classes[(unsigned char)line[i]] & TOKEN))
-			i++;
-		if (i > METHOD_MAX)
-			return no(501, "unknown method", why);
-		if (i == 0 || (i < k && line[i] != ' '))
-			return no(400, "not a request line", why);
-		if (k > r->max / 2)
-			return no(414, "the target is too long", why);
-	} else if (line[0] == ' ' || line[0] == '\t') {
-		return no(400, "folded header line", why);
+		if (i > r->line && p[i - 1] == '\r')
+			return no(400, "CR inside a line", why);
+		if (r->lines == 0)
+			rc = request_octet(c, i - r->line, method, r->max, why);
+		else if (i == r->line && (c == ' ' || c == '\t'))
+			rc = no(400, "folded header line", why);
+		if (rc == 0 && c != '\r' && !(classes[c] & (VALUE | TARGET)))
+			rc = no(400, "control octet in the head", why);
+		method = method && c != ' ';
 	}
-	return 0;
+	return rc;
 }
 
 /* A whole line of k octets before its LF. 1: it was the empty one. */
@@ -445,15 +463,10 @@ check_line(
 	k--;
 	if (memchr(line, '\r', k) != NULL)
 		return no(400, "CR inside a line", why);
-	if (r->lines == 0) {
-		if (k > r->max / 2)
-			return no(414, "the target is too long", why);
-		for (size_t i = 0; i <= METHOD_MAX && i < k; i++)
-			if (line[i] == ' ')
-				return request_line(line, k, &rl, why);
-		return no(
-		    k > METHOD_MAX ? 501 : 400, "not a request line", why);
-	}
+	if (r->lines == 0 && k > r->max / 2)
+		return no(414, "the target is too long", why);
+	if (r->lines == 0)
+		return request_line(line, k, &rl, why);
 	if (k == 0)
 		return 1;
 	if (r->lines > HTTP_HEADERS_MAX)
@@ -471,21 +484,23 @@ scan(struct http_head_reader *r, const char *p, size_t n, size_t *end_out,
 {
 	while (r->scanned < n) {
 		const char *lf = memchr(p + r->scanned, '\n', n - r->scanned);
-		int rc;
+		size_t end = lf != NULL ? (size_t)(lf - p) : n;
+		int rc = 0;
 
+		if (lf != NULL)
+			rc = check_line(r, p + r->line, end - r->line, why);
+		if (lf == NULL || rc < 0) {
+			int bad = check_part(r, p, r->scanned, end, why);
+
+			rc = bad != 0 ? bad : rc;
+		}
 		if (lf == NULL) {
-			/* the last octet may have been a CR: see it again */
-			rc = check_part(r, p,
-			    r->scanned > r->line ? r->scanned - 1 : r->line, n,
-			    why);
 			r->scanned = n;
 			return rc;
 		}
-		rc =
-		    check_line(r, p + r->line, (size_t)(lf - p) - r->line, why);
 		if (rc < 0)
 			return rc;
-		r->line = r->scanned = (size_t)(lf - p) + 1;
+		r->line = r->scanned = end + 1;
 		if (rc == 1) {
 			*end_out = r->line;
 			return 1;
