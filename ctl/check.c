@@ -267,6 +267,8 @@ check_world(struct checking *c)
 	check_example(c);
 	check_token(c);
 	check_readable(c, "signer", "ca_file", conf->ca_file);
+	check_readable(c, "listen", "cert_file", conf->cert_file);
+	check_readable(c, "listen", "key_file", conf->key_file);
 	check_folder(c, "state_dir", conf->state_dir);
 	check_folder(c, "run_dir", conf->run_dir);
 	check_template(c);

@@ -179,16 +179,23 @@ ask_signer(const struct gateway_conf *c, const char *url, const char *token,
 	free(full);
 }
 
-/* What the signer answered instead of a recipe. */
-static void
-add_refusal(struct looks *l, const struct reply *r, const cJSON *v)
+/* The words of a problem (RFC 9457). */
+static const char *
+detail_of(const cJSON *v)
 {
 	const char *detail = json_string(v, "detail");
 
 	if (detail == NULL)
 		detail = json_string(v, "title");
-	if (detail == NULL)
-		detail = "no reason given";
+	return detail != NULL ? detail : "no reason given";
+}
+
+/* What the signer answered instead of a recipe. */
+static void
+add_refusal(struct looks *l, const struct reply *r, const cJSON *v)
+{
+	const char *detail = detail_of(v);
+
 	if (r->status == 401)
 		looks_add(l, "token", EXIT_DENIED,
 		    "ask who runs the cloud side for a new token, and save it "
@@ -252,18 +259,15 @@ take_recipe(const struct gateway_conf *c, struct looks *l, const cJSON *v)
 	const cJSON *first = cJSON_GetArrayItem(results, 0);
 	const cJSON *recipe = cJSON_GetObjectItemCaseSensitive(first, "recipe");
 	const cJSON *error = cJSON_GetObjectItemCaseSensitive(first, "error");
-	char *line;
 
-	if (cJSON_IsObject(recipe)) {
+	if (cJSON_IsObject(recipe))
 		ask_store(c, l, recipe);
-		return;
-	}
-	line = cJSON_IsString(error) ? xstrdup(error->valuestring)
-				     : json_line(error);
-	looks_add(l, "storage", EXIT_CONFIG,
-	    "is [upload] storage right? Else ask who runs the cloud side",
-	    "the signer has no recipe for \"%s\": %s", c->storage, line);
-	free(line);
+	else
+		looks_add(l, "storage", EXIT_CONFIG,
+		    "is [upload] storage right? Else ask who runs the cloud "
+		    "side",
+		    "the signer has no recipe for \"%s\": %s", c->storage,
+		    detail_of(error));
 }
 
 static void

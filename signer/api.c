@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 
 #include "clock.h"
 #include "http_server.h"
@@ -30,12 +31,26 @@ static const struct api_route *const families[] = { api_sign_routes,
 
 /* ---- answering ----------------------------------------------------------- */
 
+/* Gateways set their clocks by it (RFC 9110 section 6.6.1). */
+static void
+reply_date(struct http_request *rq)
+{
+	time_t now = time(NULL);
+	char text[40];
+	struct tm tm;
+
+	gmtime_r(&now, &tm);
+	strftime(text, sizeof(text), "%a, %d %b %Y %H:%M:%S GMT", &tm);
+	http_reply_header(rq, "Date", text);
+}
+
 void
 api_reply_problem(struct http_request *rq, struct problem *p)
 {
 	cJSON *v = problem_json(p);
 	char *text = json_line(v), seconds[16];
 
+	reply_date(rq);
 	if (p->retry_after > 0) {
 		snprintf(seconds, sizeof(seconds), "%d", p->retry_after);
 		http_reply_header(rq, "Retry-After", seconds);
@@ -82,6 +97,7 @@ call_reply(struct api_call *c)
 		api_reply_problem(c->rq, &c->problem);
 		return;
 	}
+	reply_date(c->rq);
 	if (c->etag != NULL)
 		http_reply_header(c->rq, "ETag", c->etag);
 	if (c->status == 0)

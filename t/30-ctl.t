@@ -180,4 +180,36 @@ $box->agent->start;
 }
 ok($box->proxy->stop, 'the proxy stops');
 is((ctl('status'))[0], 69, 'and status says so');
+
+# ---- a whole site ----------------------------------------------------------
+{
+	my $site = Edgehaul->site;
+	# What each look of check --live found, but for the disk: a test's may
+	# well be in memory.
+	my $look = sub {
+		my ($rc, $out) = $site->ctl('check', '--live', '--json');
+		return { map { $_->{what} => $_ }
+		    grep { $_->{what} ne 'disk' } @{ json_decode($out)->{live} } };
+	};
+	my $id = $site->put('/upload/cam-1/a.jpg', $jpeg)->{json}{id};
+	ok($site->drained, 'a file is delivered');
+	my ($rc, $out) = $site->ctl('status');
+	like($out, qr/\AAll good; nothing waits\.\n/, 'status: all good');
+	is(($site->ctl('why', $id))[0], 69, 'what is delivered is not here');
+	my $seen = $look->();
+	ok($seen->{$_} && $seen->{$_}{ok}, "check --live: $_")
+	    for qw(proxy agent signer token clock store);
+	$site->configure(upload => { storage => 'nope' });
+	$seen = $look->();
+	ok($seen->{storage} && !$seen->{storage}{ok}, 'a storage that is not');
+	like($seen->{storage}{text}, qr/nope/, 'is named');
+	$site->configure(upload => { storage => undef });
+	spit($site->{token_file}, "wrong\n");
+	$seen = $look->();
+	ok($seen->{token} && !$seen->{token}{ok}, 'a wrong token');
+	like($seen->{token}{text}, qr/401/, 'is told as refused');
+	unlike(json_encode($seen), qr/"wrong"/, 'and not shown');
+	$site->agent->stop;
+	$site->proxy->stop;
+}
 finish;
