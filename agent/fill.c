@@ -92,9 +92,11 @@ wanted(struct scheduler *s, const struct spool_item *it, struct storage *st)
 {
 	if (it->due_in_ms > 0 && !s->hurry && !st->hurry)
 		return false;
-	/* A slow storage leaves room for others. */
-	if (st->ready >= WINDOW_MAX / 2)
+	/* A slow storage leaves room for others; it is come back to. */
+	if (st->ready >= WINDOW_MAX / 2) {
+		s->passed = true;
 		return false;
+	}
 	if (!st->circuit.open)
 		return true;
 	/* One to probe with. */
@@ -188,7 +190,6 @@ others(struct scheduler *s)
 	if (TAILQ_NEXT(first, link) == NULL || now - s->others_ms < OTHERS_MS)
 		return false;
 	s->others_ms = now;
-	s->passed = true;
 	return true;
 }
 
