@@ -22,6 +22,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -114,7 +115,7 @@ struct incoming {
 	bool stop, woken;
 	TAILQ_HEAD(, fresh) fresh;
 	uint64_t fresh_n, next_seq, next_temp;
-	unsigned failures;
+	atomic_uint failures; /* written under the mutex */
 	int64_t failed_ms;
 };
 
@@ -147,7 +148,6 @@ open_temp(struct spool_upload *u)
 	    O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0660);
 	if (u->fd < 0)
 		return -errno;
-	fchmod(u->fd, 0660); /* the agent reads it by the group */
 	u->md = EVP_MD_CTX_new();
 	if (u->md == NULL ||
 	    EVP_DigestInit_ex2(u->md, u->in->sha256, NULL) != 1)
@@ -187,23 +187,37 @@ write_iov(struct spool_upload *u, struct iovec *v, int n)
 	return 0;
 }
 
-static int
-write_pieces(struct spool_upload *u, struct pieces *ps)
+static void
+hash_pieces(struct spool_upload *u, const struct pieces *ps)
 {
-	struct iovec v[IOV];
-	struct piece *p = STAILQ_FIRST(ps);
-	int rc = u->rc;
+	struct piece *p;
 
-	if (rc == 0 && u->fd < 0)
-		rc = open_temp(u);
-	while (rc == 0 && p != NULL) {
+	STAILQ_FOREACH(p, ps, link)
+	{
+		EVP_DigestUpdate(u->md, p->data, p->n);
+		if (u->md5 != NULL)
+			EVP_DigestUpdate(u->md5, p->data, p->n);
+		u->item.size += p->n;
+	}
+}
+
+/* The pieces, and what stands behind them if it is the end, in as few calls as
+ * can be. */
+static int
+write_pieces(struct spool_upload *u, struct pieces *ps, const struct iovec *end)
+{
+	struct piece *p = STAILQ_FIRST(ps);
+	struct iovec v[IOV];
+	int rc = 0;
+
+	while (rc == 0 && (p != NULL || end != NULL)) {
 		int n = 0;
 
-		for (; p != NULL && n < IOV; p = STAILQ_NEXT(p, link)) {
-			EVP_DigestUpdate(u->md, p->data, p->n);
-			if (u->md5 != NULL)
-				EVP_DigestUpdate(u->md5, p->data, p->n);
+		for (; p != NULL && n < IOV - 1; p = STAILQ_NEXT(p, link))
 			v[n++] = (struct iovec){ p->data, p->n };
+		if (p == NULL && end != NULL) {
+			v[n++] = *end;
+			end = NULL;
 		}
 		rc = write_iov(u, v, n);
 	}
@@ -274,8 +288,8 @@ number_settle(
 	pthread_mutex_unlock(&in->mutex);
 }
 
-static int
-write_footer(struct spool_upload *u, unsigned flags)
+static struct iovec
+make_footer(const struct spool_upload *u, unsigned flags)
 {
 	struct footer f = { .size = u->item.size,
 		.seq = u->item.seq,
@@ -287,13 +301,10 @@ write_footer(struct spool_upload *u, unsigned flags)
 		.type = u->item.type,
 		.address = u->item.address };
 	struct iovec v;
-	int rc;
 
 	memcpy(f.sha256, u->item.sha256, sizeof(f.sha256));
 	v.iov_base = footer_encode(&f, &v.iov_len);
-	rc = write_iov(u, &(struct iovec){ v.iov_base, v.iov_len }, 1);
-	free(v.iov_base);
-	return rc;
+	return v;
 }
 
 /* Sync body and name; on failure nothing of it remains. */
@@ -326,7 +337,6 @@ check_digests(struct spool_upload *u)
 	uint8_t md5[16];
 	uint64_t seq;
 
-	u->item.size = u->written;
 	EVP_DigestFinal_ex(u->md, u->item.sha256, NULL);
 	if (u->want.has_sha256 &&
 	    memcmp(u->want.sha256, u->item.sha256, 32) != 0)
@@ -344,23 +354,28 @@ check_digests(struct spool_upload *u)
 }
 
 static int
-commit(struct spool_upload *u)
+commit(struct spool_upload *u, struct pieces *ps)
 {
+	struct iovec footer;
 	struct fresh *f;
 	unsigned flags = 0;
 	int rc = check_digests(u), dir;
 
-	if (rc != 0)
-		return rc;
-	if (u->written > SYNC_FIRST) {
-		if (fdatasync(u->fd) != 0)
-			return -errno;
+	if (rc == 0 && u->item.size > SYNC_FIRST) {
+		rc = write_pieces(u, ps, NULL);
+		pieces_free(ps);
+		if (rc == 0 && fdatasync(u->fd) != 0)
+			rc = -errno;
 		flags = FOOTER_F_BODY_SYNCED;
 	}
+	if (rc != 0)
+		return rc;
 	f = number_new(u);
-	rc = write_footer(u, flags);
+	footer = make_footer(u, flags);
+	rc = write_pieces(u, ps, &footer);
+	free(footer.iov_base);
 	if (rc == 0)
-		rc = folders_get(u->in->folders, f->seq, &dir);
+		rc = folders_get(u->in->folders, u->item.seq, &dir);
 	if (rc == 0) {
 		rc = make_durable(u, dir);
 		folders_put(u->in->folders, u->item.seq);
@@ -375,6 +390,8 @@ commit(struct spool_upload *u)
 static void
 note_outcome(struct incoming *in, int rc)
 {
+	if (rc == 0 && in->failures == 0)
+		return;
 	pthread_mutex_lock(&in->mutex);
 	if (rc == 0) {
 		in->failures = 0;
@@ -424,6 +441,19 @@ post(struct incoming *in, struct spool_upload *u)
 		    "incoming: cannot wake the loop: %s", strerror(errno));
 }
 
+static int
+take_pieces(struct spool_upload *u, struct pieces *ps, bool last)
+{
+	int rc = u->rc;
+
+	if (rc == 0 && u->fd < 0)
+		rc = open_temp(u);
+	if (rc != 0)
+		return rc;
+	hash_pieces(u, ps);
+	return last ? commit(u, ps) : write_pieces(u, ps, NULL);
+}
+
 static void
 run(struct incoming *in, struct spool_upload *u)
 {
@@ -436,9 +466,7 @@ run(struct incoming *in, struct spool_upload *u)
 	u->running = true;
 	pthread_mutex_unlock(&in->mutex);
 	if (ending != ABORT)
-		rc = write_pieces(u, &ps);
-	if (ending == COMMIT && rc == 0)
-		rc = commit(u);
+		rc = take_pieces(u, &ps, ending == COMMIT);
 	if (rc != 0 && u->rc == 0)
 		note_outcome(in, rc);
 	else if (ending == COMMIT && rc == 0)
