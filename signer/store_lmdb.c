@@ -9,6 +9,7 @@
 #include "store.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,8 @@
 #define FORMAT 1
 #define READERS 126
 #define KEY_MAX 511
+#define FULL_PERCENT 85
+#define FREE_DBI 0 /* LMDB's own list of free pages */
 
 /* Never change one: they are on disk. */
 static const char letters[KINDS] = {
@@ -47,6 +50,7 @@ struct lmdb_txn {
 	struct store_txn txn;
 	MDB_txn *mdb;
 	MDB_dbi dbi;
+	bool full; /* nothing new is taken, so that deletes always fit */
 };
 
 static const struct store_ops ops;
@@ -99,6 +103,8 @@ lmdb_put(struct store_txn *st, enum store_kind kind, const char *tenant,
 
 	if (k.mv_size == 0)
 		return -ENAMETOOLONG;
+	if (t->full)
+		return -ENOSPC;
 	rc = db_errno(mdb_put(t->mdb, t->dbi, &k, &v, MDB_RESERVE));
 	if (rc != 0)
 		return rc;
@@ -177,6 +183,36 @@ lmdb_scan(struct store_txn *st, enum store_kind kind, const char *tenant,
 	return rc == -ENOENT ? 0 : rc;
 }
 
+static size_t
+free_pages(MDB_txn *txn)
+{
+	MDB_val k, v;
+	MDB_cursor *c;
+	size_t sum = 0;
+
+	if (mdb_cursor_open(txn, FREE_DBI, &c) != 0)
+		return 0;
+	while (mdb_cursor_get(c, &k, &v, MDB_NEXT) == 0)
+		sum += *(const size_t *)v.mv_data;
+	mdb_cursor_close(c);
+	return sum;
+}
+
+/* The list is read only when the file has grown near its limit. */
+static bool
+is_full(MDB_env *env, MDB_txn *txn)
+{
+	MDB_envinfo info;
+	MDB_stat st;
+	size_t most, used;
+
+	if (mdb_env_info(env, &info) != 0 || mdb_env_stat(env, &st) != 0)
+		return false;
+	most = info.me_mapsize / st.ms_psize / 100 * FULL_PERCENT;
+	used = info.me_last_pgno + 1;
+	return used > most && used - free_pages(txn) > most;
+}
+
 static int
 lmdb_update(struct store *s, store_fn fn, void *arg)
 {
@@ -186,6 +222,7 @@ lmdb_update(struct store *s, store_fn fn, void *arg)
 
 	if (rc != 0)
 		return rc;
+	t.full = is_full(l->env, t.mdb);
 	rc = fn(&t.txn, arg);
 	if (rc == 0)
 		return db_errno(mdb_txn_commit(t.mdb));
