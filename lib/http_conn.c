@@ -465,14 +465,12 @@ conn_run(struct conn *c)
 
 /* ---- what moves it from outside ------------------------------------------ */
 
-/* A state that waits for us, not for octets: an event there may be the end. */
+/* In a state that waits for us, not for octets, an event may be the end. (A
+ * paused body finds out when it is resumed; there events are the rule.) */
 static bool
 check_gone(struct conn *c)
 {
-	bool waits = c->state == CONN_WAIT || c->state == CONN_REPLY ||
-	    (c->state == CONN_BODY && c->paused);
-
-	if (!waits)
+	if (c->state != CONN_WAIT && c->state != CONN_REPLY)
 		return false;
 	return io_gone(c) || (c->fin && c->rq->eof_ends);
 }
