@@ -183,24 +183,29 @@ lmdb_scan(struct store_txn *st, enum store_kind kind, const char *tenant,
 	return rc == -ENOENT ? 0 : rc;
 }
 
+/* A transaction of its own: LMDB shows the list to readers only. */
 static size_t
-free_pages(MDB_txn *txn)
+free_pages(MDB_env *env)
 {
 	MDB_val k, v;
+	MDB_txn *txn;
 	MDB_cursor *c;
 	size_t sum = 0;
 
-	if (mdb_cursor_open(txn, FREE_DBI, &c) != 0)
+	if (mdb_txn_begin(env, NULL, MDB_RDONLY, &txn) != 0)
 		return 0;
-	while (mdb_cursor_get(c, &k, &v, MDB_NEXT) == 0)
-		sum += *(const size_t *)v.mv_data;
-	mdb_cursor_close(c);
+	if (mdb_cursor_open(txn, FREE_DBI, &c) == 0) {
+		while (mdb_cursor_get(c, &k, &v, MDB_NEXT) == 0)
+			sum += *(const size_t *)v.mv_data;
+		mdb_cursor_close(c);
+	}
+	mdb_txn_abort(txn);
 	return sum;
 }
 
 /* The list is read only when the file has grown near its limit. */
 static bool
-is_full(MDB_env *env, MDB_txn *txn)
+is_full(MDB_env *env)
 {
 	MDB_envinfo info;
 	MDB_stat st;
@@ -210,19 +215,22 @@ is_full(MDB_env *env, MDB_txn *txn)
 		return false;
 	most = info.me_mapsize / st.ms_psize / 100 * FULL_PERCENT;
 	used = info.me_last_pgno + 1;
-	return used > most && used - free_pages(txn) > most;
+	return used > most && used - free_pages(env) > most;
 }
 
 static int
 lmdb_update(struct store *s, store_fn fn, void *arg)
 {
 	struct lmdb *l = (struct lmdb *)s;
-	struct lmdb_txn t = { .txn.ops = &ops, .dbi = l->dbi };
+	struct lmdb_txn t = {
+		.txn.ops = &ops,
+		.dbi = l->dbi,
+		.full = is_full(l->env),
+	};
 	int rc = db_errno(mdb_txn_begin(l->env, NULL, 0, &t.mdb));
 
 	if (rc != 0)
 		return rc;
-	t.full = is_full(l->env, t.mdb);
 	rc = fn(&t.txn, arg);
 	if (rc == 0)
 		return db_errno(mdb_txn_commit(t.mdb));
