@@ -80,12 +80,12 @@ is_deeply([sort $s3->keys('shots')], [sort @before],
 $r = $site->put('/upload/cam-3/shot.jpg', $jpeg, type => 'image/jpeg');
 $key = arrives($azure, $r->{json}{id}, $jpeg, 'image/jpeg');
 like($key, qr{^gw-1/cam-3/}, 'below the prefix of the gateway');
-$r = $site->put("/upload/cam 1/caf\xc3\xa9 +%25&=%231~.bin", $odd,
+$r = $site->put("/upload/cam 4/caf\xc3\xa9 +%25&=%231~.bin", $odd,
 	type => 'application/octet-stream; version="1"');
 arrives($azure, $r->{json}{id}, $odd);
-$r = $site->put('/upload/cam-1/empty.txt', '', type => 'text/plain');
+$r = $site->put('/upload/cam-4/empty.txt', '', type => 'text/plain');
 arrives($azure, $r->{json}{id}, '', 'text/plain');
-$r = $site->put('/upload/cam-1/big.bin', $big, type => 'video/mp4');
+$r = $site->put('/upload/cam-4/big.bin', $big, type => 'video/mp4');
 arrives($azure, $r->{json}{id}, $big, 'video/mp4');
 
 ok($site->drained(30), 'nothing waits any more');
