@@ -12,6 +12,7 @@
 static const struct provider *const providers[] = {
 	&provider_azure,
 	&provider_file,
+	&provider_gcs,
 	&provider_s3,
 };
 #define PROVIDERS (sizeof(providers) / sizeof(providers[0]))
@@ -25,12 +26,13 @@ provider_find(const char *type)
 	return NULL;
 }
 
-const char *
-provider_types(void)
+void
+provider_types(struct text *out)
 {
-	static const char types[] = "AZURE, FILE, S3";
-
-	return types;
+	for (size_t i = 0; i < PROVIDERS; i++) {
+		text_str(out, i == 0 ? "" : ", ");
+		text_str(out, providers[i]->type);
+	}
 }
 
 int

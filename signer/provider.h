@@ -64,8 +64,8 @@ extern const struct provider provider_s3, provider_azure, provider_file,
 
 /* By its type, any case; NULL. */
 const struct provider *provider_find(const char *type);
-/* All types, "AZURE, FILE, ..."; static. */
-const char *provider_types(void);
+/* Append all types, "AZURE, FILE, ...". */
+void provider_types(struct text *out);
 /* Refuse an empty or over-long key, one that is not UTF-8 or has controls. */
 int provider_check_key(const char *key);
 

@@ -19,12 +19,11 @@
 #include "endpoint.h"
 #include "problem.h"
 #include "url.h"
+#include "xml_store.h"
 #include "xalloc.h"
 
-/* Limits of S3: parts of 5 MiB at least, 10,000 of them. */
+/* The smallest part that S3 takes. */
 #define PART_MIN (5 << 20)
-#define PARTS_MAX 10000
-#define PARALLEL 4
 
 struct s3 {
 	struct endpoint endpoint;
@@ -243,59 +242,6 @@ s3_sign(const struct storage *s, const struct sign_request *r, struct text *uri)
 
 /* ---- recipes ------------------------------------------------------------- */
 
-static const int ok_200[] = { 200, 0 };
-static const int ok_gone[] = { 204, 200, 404, 0 };
-
-/* Sign rq (its uri is set here) with its headers and query, and add it. */
-static int
-add(const struct storage *s, const struct upload *u, const struct pair *query,
-    size_t query_n, struct recipe_request *rq, struct recipe *r)
-{
-	struct sign_request sr = {
-		.method = rq->method,
-		.key = u->key,
-		.headers = rq->headers != NULL ? rq->headers->v : NULL,
-		.headers_n = rq->headers != NULL ? rq->headers->n : 0,
-		.query = query,
-		.query_n = query_n,
-		.at = u->at,
-		.expires = u->expires,
-	};
-	struct text uri = { 0 };
-	int rc = s->provider->sign(s, &sr, &uri);
-
-	if (rc == 0) {
-		rq->uri = uri.s;
-		recipe_add(r, rq);
-	}
-	text_fini(&uri);
-	return rc;
-}
-
-/* What describes the object, for a whole upload and for the start of parts. */
-static void
-object_headers(
-    const struct storage *s, const struct upload *u, struct headers *h)
-{
-	char name[160];
-
-	headers_set(h, "content-type",
-	    u->type != NULL ? u->type : "application/octet-stream");
-	if (u->encoding != NULL)
-		headers_set(h, "content-encoding", u->encoding);
-	if (u->sha256 != NULL)
-		headers_set(h, "x-amz-meta-sha256", u->sha256);
-	for (size_t i = 0; i < u->metadata_n; i++) {
-		snprintf(
-		    name, sizeof(name), "x-amz-meta-%s", u->metadata[i].name);
-		headers_set(h, name, u->metadata[i].value);
-	}
-	if (s->text[ST_STORAGE_CLASS] != NULL)
-		headers_set(
-		    h, "x-amz-storage-class", s->text[ST_STORAGE_CLASS]);
-	headers_all(h, s->headers, s->headers_n);
-}
-
 static void
 checksum_header(const char *sha256, struct headers *h)
 {
@@ -309,217 +255,33 @@ checksum_header(const char *sha256, struct headers *h)
 	free(b);
 }
 
-static int
-s3_whole(const struct storage *s, const struct upload *u, struct recipe *r)
+static void
+whole_headers(
+    const struct storage *s, const struct upload *u, struct headers *h)
 {
-	const struct s3 *x = s->priv;
-	struct headers h = { .n = 0 };
-	struct recipe_request rq = {
-		.method = "PUT",
-		.headers = &h,
-		.body = BODY_FILE,
-		.ok = ok_200,
-		.keep = { { "etag", "header", "ETag" } },
-	};
 	char length[24];
-	int rc;
 
-	object_headers(s, u, &h);
-	checksum_header(u->sha256, &h);
+	checksum_header(u->sha256, h);
 	if (s->no_overwrite)
-		headers_set(&h, "if-none-match", "*");
+		headers_set(h, "if-none-match", "*");
 	if (u->size >= 0) {
 		snprintf(length, sizeof(length), "%lld", (long long)u->size);
-		headers_set(&h, "content-length", length);
+		headers_set(h, "content-length", length);
 	}
-	rc = add(s, u, NULL, 0, &rq, r);
-	headers_fini(&h);
-	if (rc == 0)
-		recipe_verify(r, false, x->etag_is_md5 ? "ETag" : NULL,
-		    x->etag_is_md5 ? "md5-hex" : NULL);
-	return rc;
-}
-
-static int
-s3_head(const struct storage *s, const struct upload *u, struct recipe *r)
-{
-	struct recipe_request rq = { .method = "HEAD", .ok = ok_200 };
-	int rc = add(s, u, NULL, 0, &rq, r);
-
-	if (rc == 0)
-		recipe_verify(r, true, "x-amz-meta-sha256", "sha256-hex");
-	return rc;
-}
-
-/* Parts as large as asked for, or as 10,000 of them need. */
-static int64_t
-part_size(const struct storage *s, const struct upload *u)
-{
-	int64_t size = s->part_size;
-
-	while (part_count(u->size, size) > PARTS_MAX)
-		size *= 2;
-	return size;
-}
-
-static int
-s3_start(const struct storage *s, const struct upload *u, struct recipe *r)
-{
-	struct pair query[] = { { "uploads", "" } };
-	struct headers h = { .n = 0 };
-	struct recipe_request rq = {
-		.method = "POST",
-		.headers = &h,
-		.ok = ok_200,
-		.keep = { { "uploadId", "tag", "UploadId" } },
-	};
-	int64_t size = part_size(s, u);
-	int rc;
-
-	object_headers(s, u, &h);
-	rc = add(s, u, query, 1, &rq, r);
-	headers_fini(&h);
-	if (rc == 0) {
-		recipe_verify(r, false, NULL, NULL);
-		recipe_parts(r, size, part_count(u->size, size), PARALLEL);
-	}
-	return rc;
-}
-
-static int
-s3_part(const struct storage *s, const struct upload *u, const char *id,
-    struct recipe *r)
-{
-	int64_t size = part_size(s, u);
-	char number[24], name[32];
-	struct pair query[] = { { "partNumber", number }, { "uploadId", id } };
-	struct headers h = { .n = 0 };
-	struct recipe_request rq = {
-		.method = "PUT",
-		.headers = &h,
-		.body = BODY_RANGE,
-		.offset = (u->part - 1) * size,
-		.length = part_length(u->size, size, u->part),
-		.ok = ok_200,
-		.keep = { { name, "header", "ETag" } },
-	};
-	const struct s3 *x = s->priv;
-	char length[24];
-	int rc;
-
-	snprintf(number, sizeof(number), "%lld", (long long)u->part);
-	snprintf(name, sizeof(name), "part.%lld", (long long)u->part);
-	snprintf(length, sizeof(length), "%lld", (long long)rq.length);
-	headers_set(&h, "content-length", length);
-	rc = add(s, u, query, 2, &rq, r);
-	headers_fini(&h);
-	if (rc == 0)
-		recipe_verify(r, false, x->etag_is_md5 ? "ETag" : NULL,
-		    x->etag_is_md5 ? "md5-hex" : NULL);
-	return rc;
-}
-
-static void
-xml_text(struct text *t, const char *s)
-{
-	for (; *s != '\0'; s++)
-		switch (*s) {
-		case '&':
-			text_str(t, "&amp;");
-			break;
-		case '<':
-			text_str(t, "&lt;");
-			break;
-		case '>':
-			text_str(t, "&gt;");
-			break;
-		case '"':
-			text_str(t, "&quot;");
-			break;
-		default:
-			text_char(t, *s);
-		}
-}
-
-/* The completing body names each part by what its answer carried. */
-static int
-complete_body(const struct upload *u, int64_t count, struct text *body)
-{
-	text_str(body,
-	    "<CompleteMultipartUpload "
-	    "xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">");
-	for (int64_t n = 1; n <= count; n++) {
-		char name[32];
-		const char *etag;
-
-		snprintf(name, sizeof(name), "part.%lld", (long long)n);
-		etag = upload_kept(u, name);
-		if (etag == NULL)
-			return -EINVAL;
-		text_str(body, "<Part><PartNumber>");
-		text_u64(body, (uint64_t)n);
-		text_str(body, "</PartNumber><ETag>");
-		xml_text(body, etag);
-		text_str(body, "</ETag></Part>");
-	}
-	text_str(body, "</CompleteMultipartUpload>");
-	return 0;
-}
-
-static int
-s3_finish(const struct storage *s, const struct upload *u, const char *id,
-    struct recipe *r)
-{
-	struct pair query[] = { { "uploadId", id } };
-	struct headers h = { .n = 0 };
-	struct text body = { 0 };
-	struct recipe_request rq = {
-		.method = "POST",
-		.headers = &h,
-		.body = BODY_TEXT,
-		.ok = ok_200,
-		.keep = { { "etag", "tag", "ETag" } },
-	};
-	int rc;
-
-	rc = complete_body(u, part_count(u->size, part_size(s, u)), &body);
-	if (rc == 0) {
-		rq.text = body.s;
-		headers_set(&h, "content-type", "application/xml");
-		rc = add(s, u, query, 1, &rq, r);
-	}
-	headers_fini(&h);
-	text_fini(&body);
-	return rc == 0 ? s3_head(s, u, r) : rc;
 }
 
 static int
 s3_recipe(const struct storage *s, const struct upload *u, struct recipe *r)
 {
-	const char *id = upload_kept(u, "uploadId");
-	struct pair query[] = { { "uploadId", id } };
-	struct recipe_request abort_rq = { .method = "DELETE", .ok = ok_gone };
-	int rc;
+	const struct s3 *x = s->priv;
+	const struct xml_store store = {
+		.prefix = "x-amz-",
+		.whole_headers = whole_headers,
+		.etag_is_md5 = x->etag_is_md5,
+		.signs_length = true,
+	};
 
-	if (strcmp(u->method, "HEAD") == 0)
-		return s3_head(s, u, r);
-	if (strcmp(u->method, "PUT") != 0)
-		return -EOPNOTSUPP;
-	if (u->step == STEP_WHOLE || u->step == STEP_START)
-		return u->step == STEP_START ? s3_start(s, u, r)
-					     : s3_whole(s, u, r);
-	if (id == NULL)
-		return -EINVAL;
-	if (u->step == STEP_PART)
-		return u->part <= part_count(u->size, part_size(s, u))
-		    ? s3_part(s, u, id, r)
-		    : -EINVAL;
-	if (u->step == STEP_FINISH)
-		return s3_finish(s, u, id, r);
-	rc = add(s, u, query, 1, &abort_rq, r);
-	if (rc == 0)
-		recipe_verify(r, false, NULL, NULL);
-	return rc;
+	return xml_recipe(&store, s, u, r);
 }
 
 /*

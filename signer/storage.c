@@ -322,12 +322,13 @@ provider_of(const cJSON *doc, struct problem *p)
 {
 	const char *type = json_string(doc, "type");
 	const struct provider *pv = type != NULL ? provider_find(type) : NULL;
-	char *hint;
+	struct text hint = { 0 };
 
 	if (pv != NULL)
 		return pv;
-	hint = xasprintf("One of %s.", provider_types());
-	problem_field(p, "/type", hint, "%s",
+	text_str(&hint, "One of ");
+	provider_types(&hint);
+	problem_field(p, "/type", hint.s, "%s",
 	    type == NULL ? "The type of the storage is missing."
 			 : "There is no such type of storage.");
 	free(hint);

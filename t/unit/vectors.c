@@ -250,6 +250,53 @@ run_s3(const char *file, const cJSON *v, const cJSON *all)
 	run_presign(file, v, s3_doc(cJSON_GetObjectItem(v, "input")), "key");
 }
 
+/* The key as a console hands it out: PEM in lines of 64. */
+static char *
+service_account(const cJSON *all)
+{
+	const cJSON *sa = cJSON_GetObjectItem(all, "service_account");
+	const char *der = str(sa, "private_key_der_base64");
+	cJSON *o = cJSON_CreateObject();
+	struct text pem = { 0 };
+	char *line;
+
+	text_str(&pem, "-----BEGIN PRIVATE KEY-----\n");
+	for (size_t n = strlen(der); n > 0;) {
+		size_t len = n < 64 ? n : 64;
+
+		text_add(&pem, der, len);
+		text_char(&pem, '\n');
+		der += len;
+		n -= len;
+	}
+	text_str(&pem, "-----END PRIVATE KEY-----\n");
+	add_text(o, "client_email", str(sa, "client_email"));
+	add_text(o, "private_key", pem.s);
+	line = json_line(o);
+	text_fini(&pem);
+	cJSON_Delete(o);
+	return line;
+}
+
+static void
+run_gcs(const char *file, const cJSON *v, const cJSON *all)
+{
+	const cJSON *in = cJSON_GetObjectItem(v, "input");
+	cJSON *doc = cJSON_CreateObject();
+	char *endpoint = endpoint_of(in), *account = service_account(all);
+
+	add_text(doc, "type", "GCS");
+	add_text(doc, "endpoint", endpoint);
+	add_text(doc, "bucket", str(in, "bucket"));
+	add_text(doc, "region", str(in, "location"));
+	add_text(doc, "addressing", str(in, "style"));
+	add_text(doc, "serviceAccount", account);
+	cJSON_AddBoolToObject(doc, "allowHttp", true);
+	free(endpoint);
+	free(account);
+	run_presign(file, v, doc, "object");
+}
+
 /* Requests that the signer itself sends, signed in a header. */
 static void
 run_header(const char *file, const cJSON *v)
@@ -474,6 +521,7 @@ static const struct {
 } kinds[] = {
 	{ "s3", run_s3 },
 	{ "azure", run_azure },
+	{ "gcs", run_gcs },
 };
 
 static cJSON *
@@ -526,7 +574,8 @@ run_file(const char *path)
 int
 main(int argc, char **argv)
 {
-	static const char *const ours[] = { "s3.json", "azure.json" };
+	static const char *const ours[] = { "s3.json", "azure.json",
+		"gcs.json" };
 	const char *top = getenv("TOP_SRCDIR");
 
 	for (int i = 1; i < argc; i++)
