@@ -71,7 +71,7 @@ struct body_pool {
 	struct spool *sp;
 	int wake;
 	struct event *ev;
-	unsigned threads_n;
+	unsigned pieces, threads_n;
 	pthread_t *threads;
 };
 
@@ -255,7 +255,7 @@ static void
 queue(struct body *b)
 {
 	if (b->busy || b->in_line || (!b->restart && b->state != 0) ||
-	    b->pieces == BODY_PIECES)
+	    b->pieces == b->pool->pieces)
 		return;
 	b->in_line = true;
 	TAILQ_INSERT_TAIL(&b->pool->line, b, line);
@@ -342,13 +342,16 @@ on_wake(evutil_socket_t fd, short what, void *arg)
 }
 
 struct body_pool *
-body_pool_new(struct event_base *base, struct spool *sp, unsigned threads)
+body_pool_new(struct event_base *base, struct spool *sp, unsigned threads,
+    unsigned pieces)
 {
 	struct body_pool *p = xcalloc(1, sizeof(*p));
 	pthread_attr_t attr;
 	sigset_t all, old;
 
+	assert(pieces >= BODY_PIECES_MIN && pieces <= BODY_PIECES);
 	p->sp = sp;
+	p->pieces = pieces;
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->more, NULL);
 	TAILQ_INIT(&p->line);

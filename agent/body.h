@@ -1,8 +1,8 @@
 /*
  * body.h - bodies read from the spool by threads, hashed on the way
  *
- * Threads read ahead in pieces, at most BODY_AHEAD octets of a body, so that
- * the loop never waits for a disk. A range that ends where the upload ends
+ * Threads read ahead in pieces, a few for a body, so that the loop never waits
+ * for a disk. A range that ends where the upload ends
  * gives out its last BODY_WITHHELD octets only once the SHA-256 of the whole
  * upload fits what was promised: a store can never complete damaged octets.
  */
@@ -19,15 +19,16 @@
 
 #define BODY_PIECE (32 * 1024)
 #define BODY_PIECES 4
-#define BODY_AHEAD (BODY_PIECE * BODY_PIECES)
+#define BODY_PIECES_MIN 2 /* holds what is withheld and a piece more */
 #define BODY_WITHHELD (16 * 1024)
 
 struct body_pool;
 struct body;
 struct body_hash; /* SHA-256 of the upload's first octets, up to a point */
 
-struct body_pool *body_pool_new(
-    struct event_base *base, struct spool *sp, unsigned threads);
+/* pieces: BODY_PIECES_MIN to BODY_PIECES of a body at a time. */
+struct body_pool *body_pool_new(struct event_base *base, struct spool *sp,
+    unsigned threads, unsigned pieces);
 /* All bodies must be closed. Waits for reads in hand. NULL is accepted. */
 void body_pool_free(struct body_pool *p);
 

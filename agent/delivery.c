@@ -254,11 +254,10 @@ static void
 refused(struct delivery *d, const struct xfer_result *r, const char *code)
 {
 	char why[300];
-	struct log_text t;
 	enum recipe_do what = DO_RETRY;
 
 	snprintf(why, sizeof(why), "store answered %d%s%s", r->status,
-	    *code != '\0' ? " " : "", log_text(&t, code, strlen(code)));
+	    *code != '\0' ? " " : "", code);
 	if (d->ask == ASK_LOOK &&
 	    (r->status == 404 ||
 		(r->status == 403 && d->it.found && d->looks == 0))) {
@@ -399,7 +398,6 @@ on_answer(const struct xfer_result *r, void *arg)
 	const struct recipe_request *rq = &d->recipe->requests[d->at];
 	enum recipe_do what;
 	char code[128], why[400];
-	struct log_text t;
 
 	d->xfer = NULL;
 	uplink_leave(&d->agent->uplink, &d->turn);
@@ -412,11 +410,7 @@ on_answer(const struct xfer_result *r, void *arg)
 			certificates_doubt(
 			    d->agent->certificates, d->recipe->certificate_id);
 		snprintf(why, sizeof(why), "%s %.120s: %s", rq->method,
-		    rq->origin.host, log_text(&t, r->error, strlen(r->error)));
-		for (char *p = why; (p = strstr(p, "\\x20")) != NULL;) {
-			*p = ' ';
-			memmove(p + 1, p + 4, strlen(p + 4) + 1);
-		}
+		    rq->origin.host, r->error);
 		delivery_failed(d, 0, r->retry_after_ms, why);
 		return;
 	}

@@ -113,6 +113,12 @@ take(struct scheduler *s, struct spool_item *it)
 	if (window_find(&s->window, it->seq) != NULL)
 		return false;
 	st = storages_get(&s->agent->storages, storage_name(s->agent, it));
+	if (st == NULL && !s->told) {
+		s->told = true;
+		log_error("more than %d storages are named: id=%s and others "
+			  "wait for a restart with fewer",
+		    STORAGES_MAX, it->id);
+	}
 	if (st == NULL || !wanted(s, it, st))
 		return false;
 	d = delivery_new(s->agent, it, st);

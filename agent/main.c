@@ -33,6 +33,7 @@
 /* Readers of bodies: more than a disk needs, few enough to be small. */
 #define READERS 4
 #define KEEP_CONNECTIONS 64
+#define MANY 32 /* uploads at a time from which each gets less memory */
 
 static void
 on_queue(struct http_request *rq, void *arg)
@@ -122,7 +123,8 @@ on_open_timer(evutil_socket_t fd, short what, void *arg)
 		return;
 	}
 	log_info("spool open");
-	a->bodies = body_pool_new(a->base, a->spool, READERS);
+	a->bodies = body_pool_new(a->base, a->spool, READERS,
+	    a->conf->parallel > MANY ? BODY_PIECES_MIN : BODY_PIECES);
 	a->scheduler = scheduler_new(a);
 	a->updates = updates_new(a);
 }
@@ -244,8 +246,10 @@ agent_reload(void *self, const void *conf)
 	a->conf = conf;
 	uplink_set_rate(&a->uplink, rate_of(a->conf));
 	signer_settings(a->signer, &set);
-	if (a->scheduler != NULL)
+	if (a->scheduler != NULL) {
+		updates_again(a->updates);
 		scheduler_ring(a->scheduler);
+	}
 }
 
 /* Nothing is waited for: what is under way is sent again after the next

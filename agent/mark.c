@@ -16,10 +16,32 @@
 #include "agent.h"
 #include "backoff.h"
 #include "clock.h"
+#include "json.h"
 #include "log.h"
 #include "scheduler.h"
 
 static void commit(struct delivery *d);
+
+/* Text of a peer, in one line of a log and in JSON. Returns d->why. */
+static const char *
+words(struct delivery *d, const char *why)
+{
+	bool utf8 = json_utf8(why, strlen(why));
+	size_t n = 0;
+
+	for (; *why != '\0' && n + 1 < sizeof(d->why); why++) {
+		unsigned char c = (unsigned char)*why;
+
+		if (c < 0x20 || c == 0x7f)
+			c = ' ';
+		d->why[n++] = c >= 0x80 && !utf8 ? '?' : (char)c;
+	}
+	while (utf8 && *why != '\0' && n > 0 &&
+	    ((unsigned char)d->why[n - 1] & 0x80) != 0)
+		n--; /* maybe half of a character */
+	d->why[n] = '\0';
+	return d->why;
+}
 
 static void
 on_again(evutil_socket_t fd, short what, void *arg)
@@ -74,10 +96,9 @@ commit(struct delivery *d)
 }
 
 static void
-mark(struct delivery *d, enum delivery_mark how, const char *why)
+mark(struct delivery *d, enum delivery_mark how)
 {
 	d->mark = how;
-	snprintf(d->why, sizeof(d->why), "%s", why);
 	delivery_stop(d);
 	circuit_cancel(&d->st->circuit, d->probe);
 	d->probe = false;
@@ -115,7 +136,7 @@ delivery_done(struct delivery *d)
 		 " tries=%u",
 	    d->it.id, log_text(&t, d->it.device, strlen(d->it.device)),
 	    d->it.offer_size, clock_ms() - d->begun_ms, d->it.attempts + 1);
-	mark(d, MARK_DELIVERED, "");
+	mark(d, MARK_DELIVERED);
 }
 
 void
@@ -125,10 +146,11 @@ delivery_defer(
 	d->agent->deferred++;
 	d->wait_ms = wait_ms;
 	d->counts = counts;
+	why = words(d, why);
 	log_warn("id=%s deferred try=%u next=%" PRId64 ".%03ds: %s", d->it.id,
 	    d->it.attempts + counts, wait_ms / 1000, (int)(wait_ms % 1000),
 	    why);
-	mark(d, MARK_DEFER, why);
+	mark(d, MARK_DEFER);
 }
 
 void
@@ -140,6 +162,7 @@ delivery_failed(
 	int64_t now = clock_ms();
 	bool probe = d->probe;
 
+	why = words(d, why);
 	d->probe = false;
 	st->failed++;
 	snprintf(st->error, sizeof(st->error), "%s", why);
@@ -164,16 +187,18 @@ delivery_hold(struct delivery *d, const char *why)
 {
 	struct log_text t;
 
+	why = words(d, why);
 	log_warn("id=%s held dev=%s: %s", d->it.id,
 	    log_text(&t, d->it.device, strlen(d->it.device)), why);
-	mark(d, MARK_HOLD, why);
+	mark(d, MARK_HOLD);
 }
 
 void
 delivery_quarantine(struct delivery *d, const char *why)
 {
+	why = words(d, why);
 	d->agent->quarantined++;
 	log_error("id=%s quarantined, it is kept and not sent again: %s",
 	    d->it.id, why);
-	mark(d, MARK_QUARANTINE, why);
+	mark(d, MARK_QUARANTINE);
 }

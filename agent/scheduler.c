@@ -15,6 +15,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <event2/event.h>
@@ -33,6 +34,7 @@
 #define SIGN_CALLS 4 /* under way at a time */
 #define PIPELINE_MAX 512
 #define TICK_MS 1000
+#define REST_TICKS 10
 
 #define TO(s) (1u << (s))
 static const struct {
@@ -390,6 +392,10 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 	struct scheduler *s = arg;
 
 	s->looked = false; /* a ring may have been lost */
+	if (s->running + s->pipeline + s->window.ready > 0)
+		s->rested = 0;
+	else if (++s->rested == REST_TICKS)
+		malloc_trim(0); /* what a burst needed goes back */
 	turn(fd, what, arg);
 }
 

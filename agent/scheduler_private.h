@@ -38,6 +38,7 @@ struct scheduler {
 	int64_t sign_after_ms, offer_after_ms, hurried_ms;
 	int spool_error;
 	struct event *timer, *now;
+	unsigned rested; /* ticks with nothing to do */
 	bool kicked, stopping;
 	bool open; /* what was under way before the start is requeued */
 
@@ -49,6 +50,7 @@ struct scheduler {
 	uint64_t cursor;
 	size_t page;
 	int64_t swept_ms, others_ms;
+	bool told;   /* that there are too many storages */
 	bool passed; /* some of a storage with many at hand */
 };
 

@@ -24,7 +24,7 @@
 #define STALL_RATE 10L /* octets per second */
 #define STALL_S 60L
 #define LEAST_RATE 50 /* octets per second of a whole body */
-#define UPLOAD_BUFFER (64L * 1024)
+#define UPLOAD_BUFFER (32L * 1024)
 #define ANSWER_BUFFER (16L * 1024)
 
 struct xfers {
