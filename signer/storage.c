@@ -331,7 +331,7 @@ provider_of(const cJSON *doc, struct problem *p)
 	problem_field(p, "/type", hint.s, "%s",
 	    type == NULL ? "The type of the storage is missing."
 			 : "There is no such type of storage.");
-	free(hint);
+	text_fini(&hint);
 	return NULL;
 }
 
