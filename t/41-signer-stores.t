@@ -1,0 +1,204 @@
+#!/usr/bin/perl
+# What the signer signs, at real stores that verify it: recipes in one piece
+# and in parts, and each way to change a signed request is refused.
+use strict;
+use warnings;
+use Test::More;
+use Edgehaul;
+use Digest::MD5 qw(md5_hex md5_base64);
+
+my $s = Edgehaul->signer;
+my $gw = $s->token('gateway', '--gateway', 'gw-1');
+$s->start;
+
+sub sign {
+	my (%up) = @_;
+	my $r = Edgehaul::http('POST', $s->url . '/v1/sign', token => $gw,
+	    json => { uploads => [{ id => 'x', %up }] });
+	my $res = $r->{json}{results}[0];
+	diag($r->{content}) if !$res->{recipe};
+	return $res->{recipe};
+}
+sub upload_of {
+	my ($storage, $key, $body, %more) = @_;
+	return (storage => $storage, key => $key, size => length $body,
+	    sha256 => sha256_hex($body), %more);
+}
+
+# Do what an agent does with one request; undef or the answer.
+sub perform {
+	my ($rq, $body, %o) = @_;
+	my $content = !$rq->{body} ? undef
+	    : $rq->{body}{file} ? $body
+	    : $rq->{body}{range} ? substr($body, $rq->{body}{range}{offset},
+		$rq->{body}{range}{length}) : $rq->{body}{text};
+	my %h = (%{ $rq->{headers} }, %{ $o{headers} // {} });
+	delete $h{$_} for @{ $o{without} // [] };
+	my $r = Edgehaul::http($o{method} // $rq->{method},
+	    $o{uri} // $rq->{uri}, headers => \%h,
+	    defined $content ? (content => $o{content} // $content)
+	    : $rq->{method} =~ /^P/ ? (content => '') : ());
+	$r->{sent} = $content;
+	return $r;
+}
+
+# A whole recipe; the values kept are added to %$kept. True if all went well.
+sub follow {
+	my ($recipe, $body, $kept) = @_;
+	my $r;
+	for my $rq (@{ $recipe->{requests} }) {
+		$r = perform($rq, $body);
+		if (!grep { $_ == $r->{status} } @{ $rq->{ok} }) {
+			diag("$rq->{method}: $r->{status} $r->{content}");
+			return 0;
+		}
+		for my $name (keys %{ $rq->{keep} // {} }) {
+			my $k = $rq->{keep}{$name};
+			my $v = $k->{header} ? $r->{headers}{ lc $k->{header} }
+			    : ($r->{content} =~ m{<$k->{tag}>([^<]*)<})[0];
+			return 0 if !defined $v;
+			$v =~ s/&quot;/"/g;
+			$kept->{$name} = $v;
+		}
+	}
+	my $v = $recipe->{verify};
+	my $sent = $r->{sent} // $body;
+	return 0 if $v->{size} && $r->{headers}{'content-length'} != length $body;
+	return 1 if !$v->{header};
+	(my $got = $r->{headers}{ lc $v->{header} } // '') =~ s/"//g;
+	my %digest = ('md5-hex' => md5_hex($sent), 'md5-base64' =>
+		md5_base64($sent) . '==', 'sha256-hex' => sha256_hex($sent));
+	diag("verify $v->{header}: $got") if $got ne $digest{ $v->{digest} };
+	return $got eq $digest{ $v->{digest} };
+}
+
+# What the answers' table tells to do.
+sub what_to_do {
+	my ($storage, $r) = @_;
+	our %answers;
+	$answers{$storage} //= Edgehaul::http('POST', $s->url . '/v1/sign',
+	    token => $gw, json => { uploads => [{ id => 'a', key => 'a',
+		    storage => $storage }] })->{json}{answers}{$storage};
+	my ($code) = $r->{content} =~ m{<Code>([^<]*)<};
+	$code //= $r->{headers}{'x-ms-error-code'} // '';
+	for my $row (@{ $answers{$storage} }) {
+		next if $row->{status} != $r->{status};
+		next if defined $row->{code} && $row->{code} ne $code;
+		return $row->{do};
+	}
+	return "nothing ($r->{status} $code)";
+}
+
+my @hard = ('plain.jpg', 'with blank.jpg', 'a+b&c=d%20e.jpg', "caf\xc3\xa9.jpg",
+    '~tilde/(x)!*\'.jpg', 'q?u#e.jpg');
+
+sub common {
+	my ($name, $store, $bucket) = @_;
+	my $body = 'picture ' x 5000;
+	for my $key (@hard) {
+		my $text = $key;
+		utf8::decode($text);
+		my $recipe = sign(upload_of($name, $text, $body,
+			contentType => 'image/jpeg', contentEncoding => 'identity',
+			metadata => { 'original-size' => '7' }));
+		ok(follow($recipe, $body, {}), "$name: $key is taken");
+		my $o = $store->object($bucket, "gw-1/$key");
+		is($o && sha256_hex($o->{body}), sha256_hex($body),
+		    "$name: byte for byte");
+		is($o && $o->{type}, 'image/jpeg', "$name: its type");
+		ok(follow(sign(upload_of($name, $text, $body, method => 'HEAD')),
+			$body, {}), "$name: HEAD verifies it");
+		last if $key eq $hard[0] && !$o;
+	}
+	my $recipe = sign(upload_of($name, $hard[0], $body,
+		contentType => 'image/jpeg'));
+	my $r = perform($recipe->{requests}[0], $body);
+	cmp_ok($r->{status}, '>=', 400, "$name: nothing is written over");
+	is(what_to_do($name, $r), 'verify', "$name: verify is what to do");
+	is(perform(sign(storage => $name, key => 'none', method => 'HEAD')
+		->{requests}[0], '')->{status}, 404, "$name: HEAD of nothing");
+
+	# Each change is refused, and nothing comes of it.
+	$recipe = sign(upload_of($name, 'changed', $body,
+		contentType => 'image/jpeg'));
+	my $rq = $recipe->{requests}[0];
+	my %change = (
+		signature => { uri => $rq->{uri} =~ s/(sig|Signature)=(.)/
+			"$1=" . ($2 eq 'a' ? 'b' : 'a')/er },
+		key => { uri => $rq->{uri} =~ s/changed/other/r },
+		expiry => { uri => $rq->{uri} =~ s/(Expires=|se=20)(\d)/
+			$1 . ($2 + 1)/er },
+		method => { method => 'DELETE' },
+	);
+	$change{type} = { headers => { 'content-type' => 'text/html' } }
+	    if $rq->{headers}{'content-type'};
+	$change{length} = { content => $body . 'x' }
+	    if $rq->{headers}{'content-type'};
+	for my $what (sort keys %change) {
+		$r = perform($rq, $body, %{ $change{$what} });
+		is($r->{status}, 403, "$name: refused: another $what")
+		    or diag($r->{content});
+	}
+	is(scalar(grep { m{/(changed|other)} } $store->keys($bucket)), 0,
+	    "$name: and nothing came of it");
+	Edgehaul::http('PUT', $s->url . "/v1/storages/$name-old",
+	    token => $s->admin, json => { $store->storage($bucket),
+		    expirationDuration => 'PT1S' });
+	my $old = sign(upload_of("$name-old", 'old', $body));
+	select undef, undef, undef, 2.2;
+	$r = perform($old->{requests}[0], $body);
+	is($r->{status}, 403, "$name: refused: expired");
+	is(what_to_do($name, $r), 'sign', "$name: a new URI is what to do");
+}
+
+sub parts {
+	my ($name, $store, $bucket) = @_;
+	my $body = join '', map { chr($_ & 255) x 4096 } 1 .. 3000;
+	my %up = upload_of($name, 'film.mp4', $body, contentType => 'video/mp4');
+	my $recipe = sign(%up);
+	my $kept = {};
+	is($recipe->{parts}{count}, 3, "$name: a large one goes in 3 parts");
+	is($recipe->{step}, 'part', "$name: a part comes next");
+	ok(follow($recipe, '', $kept), "$name: start");
+	for my $n (3, 1, 2, 2) { # any order, and one of them again
+		ok(follow(sign(%up, step => 'part', part => $n, kept => $kept),
+			$body, $kept), "$name: part $n");
+	}
+	ok(follow(sign(%up, step => 'finish', kept => $kept), $body, $kept),
+	    "$name: finish, and it is verified");
+	my $o = $store->object($bucket, 'gw-1/film.mp4');
+	is($o && sha256_hex($o->{body}), sha256_hex($body), "$name: byte for byte");
+	is($o && $o->{type}, 'video/mp4', "$name: its type");
+	%up = (%up, key => 'given-up.mp4');
+	$kept = {};
+	ok(follow(sign(%up), '', $kept), "$name: start another");
+	ok(follow(sign(%up, step => 'abort', kept => $kept), '', {}),
+	    "$name: abort it");
+}
+
+SKIP: {
+	need(1, 'radosgw');
+	my $store = Edgehaul->radosgw->bucket('shots');
+	$s->storage('s3', $store->storage('shots'), partSize => 5 << 20);
+	common('s3', $store, 'shots');
+	parts('s3', $store, 'shots');
+	my %doc = $store->storage('shots');
+	$s->storage('wrong', %doc, secretAccessKey => 'not it');
+	my $r = perform(sign(upload_of('wrong', 'w', 'x'))->{requests}[0], 'x');
+	is($r->{status}, 403, 's3: a wrong secret');
+	is(what_to_do('wrong', $r), 'wait', 's3: an operator has to act');
+	$s->storage('gone', %doc, bucket => 'no-such-bucket');
+	$r = perform(sign(upload_of('gone', 'w', 'x'))->{requests}[0], 'x');
+	is(what_to_do('gone', $r), 'wait', 's3: the same for a missing bucket');
+}
+SKIP: {
+	need(1, 'azurite');
+	my $store = Edgehaul->azurite->container('shots');
+	$s->storage('azure', $store->storage('shots'), partSize => 5 << 20);
+	common('azure', $store, 'shots');
+	parts('azure', $store, 'shots');
+	$s->storage('gone2', $store->storage('no-such-one'));
+	my $r = perform(sign(upload_of('gone2', 'w', 'x'))->{requests}[0], 'x');
+	is(what_to_do('gone2', $r), 'wait', 'azure: a missing container');
+}
+finish;
