@@ -128,7 +128,7 @@ tell_lost(struct http_request *rq)
 {
 	if (rq->sink == NULL || rq->lost)
 		return;
-	rq->lost = true;
+	rq->lost = rq->refused = true;
 	rq->sink->lost(rq, rq->sink_arg);
 }
 
@@ -194,6 +194,7 @@ refuse(struct conn *c, int status, const char *why)
 	} else {
 		tell_lost(c->rq);
 		reply_reset(c->rq);
+		c->rq->refused = false;
 	}
 	c->rq->keep = false;
 	c->rq->body_done = false;
@@ -202,6 +203,7 @@ refuse(struct conn *c, int status, const char *why)
 	http_reply_error(c->rq, status, why,
 	    status == 408 ? "check the link to the device"
 			  : "the device's HTTP client is at fault");
+	c->rq->refused = true;
 }
 
 /* ---- steps: each true if another may follow at once ---------------------- */

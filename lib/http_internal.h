@@ -114,6 +114,7 @@ struct http_request {
 	bool keep;      /* the connection may go on after the answer */
 	bool body_done; /* every octet of the body was read */
 	bool lost;      /* the sink was told so */
+	bool refused;   /* by the server: what the handler says is dropped */
 	bool eof_ends;  /* the client's FIN ends the wait for the answer */
 	char path[];    /* decoded; a copy for the parameters follows */
 };

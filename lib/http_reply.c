@@ -83,6 +83,8 @@ http_reply_header(struct http_request *rq, const char *name, const char *value)
 	struct reply *rp = &rq->reply;
 	size_t a = strlen(name), b = strlen(value), n = a + b + 4;
 
+	if (rq->refused)
+		return;
 	assert(!rp->begun);
 	assert(strpbrk(name, "\r\n: ") == NULL);
 	assert(strpbrk(value, "\r\n") == NULL);
@@ -143,6 +145,7 @@ head(struct http_request *rq, int status, const char *type, uint64_t length)
 	struct conn *c = rq->conn;
 	struct reply *rp = &rq->reply;
 	char *t = c->hs->text;
+	bool framed = status != 204 && status != 304;
 	size_t n;
 
 	assert(!rp->begun && c->rq == rq);
@@ -152,20 +155,17 @@ head(struct http_request *rq, int status, const char *type, uint64_t length)
 	rp->begun = true;
 	rp->close = rp->close || !rq->keep || !rq->body_done ||
 	    c->hs->draining || status == 408;
-	rp->no_body = status == 204 || status == 304 ||
-	    strcmp(rq->head.method, "HEAD") == 0;
+	rp->no_body = !framed || strcmp(rq->head.method, "HEAD") == 0;
 	n = put(t, 0, "HTTP/1.1 %d %s\r\n", status, http_reason(status));
-	if (type != NULL && status != 204 && status != 304)
+	if (type != NULL && framed)
 		n = put(t, n, "Content-Type: %s\r\n", type);
-	if (length != UINT64_MAX) {
-		if (status != 204 && status != 304)
-			n = put(
-			    t, n, "Content-Length: %" PRIu64 "\r\n", length);
-	} else if (rq->head.minor > 0) {
+	if (length == UINT64_MAX && framed && rq->head.minor == 0) {
+		rp->close = true;
+	} else if (length == UINT64_MAX && framed) {
 		rp->chunked = true;
 		n = put(t, n, "Transfer-Encoding: chunked\r\n");
-	} else {
-		rp->close = true;
+	} else if (framed) {
+		n = put(t, n, "Content-Length: %" PRIu64 "\r\n", length);
 	}
 	if (rp->close)
 		n = put(t, n, "Connection: close\r\n");
@@ -184,8 +184,11 @@ http_reply(struct http_request *rq, int status, const char *type,
 	struct conn *c = rq->conn;
 	struct reply *rp = &rq->reply;
 	struct iovec iov[4];
-	size_t k = head(rq, status, type, n);
+	size_t k;
 
+	if (rq->refused)
+		return;
+	k = head(rq, status, type, n);
 	iov[0].iov_base = c->hs->text;
 	iov[0].iov_len = k;
 	iov[1].iov_base = rp->fields;
@@ -243,9 +246,13 @@ http_reply_begin(struct http_request *rq, int status, const char *type,
 {
 	struct conn *c = rq->conn;
 	struct reply *rp = &rq->reply;
-	struct evbuffer *b = buffer_new();
-	size_t k = head(rq, status, type, length);
+	struct evbuffer *b;
+	size_t k;
 
+	if (rq->refused)
+		return;
+	k = head(rq, status, type, length);
+	b = buffer_new();
 	evbuffer_add(b, c->hs->text, k);
 	evbuffer_add(b, rp->fields, rp->fields_n);
 	evbuffer_add(b, "\r\n", 2);
@@ -266,6 +273,8 @@ may_write(struct http_request *rq, uint64_t n)
 	struct conn *c = rq->conn;
 	struct reply *rp = &rq->reply;
 
+	if (rq->refused)
+		return false;
 	assert(rp->begun && !rp->ended);
 	if (rp->no_body || n == 0 || c->broken)
 		return false;
@@ -304,9 +313,10 @@ http_reply_write(struct http_request *rq, struct evbuffer *from)
 void
 http_reply_sendfile(struct http_request *rq, int fd, uint64_t off, uint64_t n)
 {
-	assert(rq->reply.no_body || rq->reply.has_length);
-	if (may_write(rq, n))
-		io_queue_file(rq->conn, fd, off, n);
+	if (!may_write(rq, n))
+		return;
+	assert(rq->reply.has_length);
+	io_queue_file(rq->conn, fd, off, n);
 }
 
 void
@@ -315,6 +325,8 @@ http_reply_end(struct http_request *rq)
 	struct conn *c = rq->conn;
 	struct reply *rp = &rq->reply;
 
+	if (rq->refused)
+		return;
 	assert(rp->begun && !rp->ended);
 	rp->ended = true;
 	if (rp->chunked && !rp->no_body && !c->broken) {

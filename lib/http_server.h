@@ -133,8 +133,9 @@ struct http_sink {
 	/* The whole body has arrived, framing intact. Answer now or later. */
 	void (*end)(struct http_request *rq, void *arg);
 	/* It never will: connection lost, deadline, broken framing. The
-	 * server answers (400, 408) by itself; `done` follows, with !ok. Not
-	 * called after a reply of the handler's own. */
+	 * server answers (400, 408) by itself and drops replies of the
+	 * handler's; `done` follows, with !ok. Not called after a reply of the
+	 * handler's own. */
 	void (*lost)(struct http_request *rq, void *arg);
 };
 /* Take the body: sends 100 Continue if it is waited for. Only from the

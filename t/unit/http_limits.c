@@ -149,6 +149,8 @@ test_lost_body(void **state)
 		shutdown(c->fd, SHUT_WR);
 		assert_true(client_ends(c));
 		assert_non_null(strstr(c->in, "400 Bad Request"));
+		assert_null(strstr(c->in, "late"));
+		assert_null(strstr(c->in, "X-Late"));
 		assert_string_equal(w->log, "put lost failed ");
 		client_free(c);
 		w->log[0] = '\0';

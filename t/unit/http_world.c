@@ -99,6 +99,8 @@ static void
 on_lost(struct http_request *rq, void *arg)
 {
 	note(arg, "lost");
+	http_reply_header(rq, "X-Late", "1"); /* is dropped */
+	http_reply(rq, 500, "text/plain", "late", 4);
 }
 
 static void
