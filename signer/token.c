@@ -128,8 +128,8 @@ end_oldest(
 				oldest = i;
 		rc = store_del(t, KIND_TOKEN, tenant, o->ids[oldest]);
 		o->n--;
-		strcpy(o->ids[oldest], o->ids[o->n]);
-		strcpy(o->made[oldest], o->made[o->n]);
+		memmove(o->ids[oldest], o->ids[o->n], sizeof(o->ids[0]));
+		memmove(o->made[oldest], o->made[o->n], sizeof(o->made[0]));
 	}
 	free(o);
 	return rc;
