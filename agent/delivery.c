@@ -6,9 +6,9 @@
  * up unless the signer says so. A success counts only when all octets went,
  * the SHA-256 of what was read fits, and the store's answer fits `verify`.
  *
- * An upload in parts is the same with several recipes: start, part 1, part 2,
- * ..., finish; between them what was kept is committed, so that a restart goes
- * on with the next part.
+ * An upload in parts is the same with several recipes: start, as many parts as
+ * that told, finish; between them what was kept is committed, so that a restart
+ * goes on with the next part.
  */
 #include "delivery.h"
 
@@ -100,6 +100,8 @@ delivery_kept_text(const struct delivery *d)
 	char *s;
 
 	json_add_text(o, "step", d->step);
+	json_add_int(o, "part", d->part);
+	json_add_int(o, "parts", d->parts);
 	if (d->kept != NULL)
 		cJSON_AddItemToObject(
 		    o, "kept", cJSON_Duplicate(d->kept, true));
@@ -112,6 +114,7 @@ static void
 forget_parts(struct delivery *d)
 {
 	d->step[0] = '\0';
+	d->part = d->parts = 0;
 	cJSON_Delete(d->kept);
 	d->kept = NULL;
 	body_hash_free(d->hash);
@@ -122,14 +125,19 @@ void
 delivery_kept_parse(struct delivery *d)
 {
 	const char *s = d->it.kept, *step;
+	int64_t part, parts;
 	cJSON *o;
 
 	if (s == NULL || *s == '\0')
 		return;
 	o = json_parse(s, strlen(s), strlen(s), NULL);
 	step = json_string(o, "step");
-	if (step != NULL && strlen(step) < sizeof(d->step)) {
+	if (step != NULL && strlen(step) < sizeof(d->step) &&
+	    json_int(o, "parts", 1, RECIPE_PARTS_MAX, &parts) == 0 &&
+	    json_int(o, "part", 0, parts, &part) == 0) {
 		strcpy(d->step, step);
+		d->part = part;
+		d->parts = parts;
 		d->kept = cJSON_DetachItemFromObjectCaseSensitive(o, "kept");
 	}
 	cJSON_Delete(o);
@@ -187,14 +195,23 @@ on_kept(int rc, void *arg)
 static void
 recipe_done(struct delivery *d)
 {
-	const char *step = d->recipe->step;
+	const struct recipe *r = d->recipe;
 	char *text;
 
-	if (d->ask == ASK_LOOK || step == NULL) {
+	if (r->parts > 0 && d->ask == ASK_SEND) {
+		d->parts = r->parts;
+		d->part = 1;
+	} else if (d->part > 0 && d->part < d->parts && d->ask == ASK_SEND) {
+		d->part++; /* of the same step */
+	} else {
+		d->part = 0;
+	}
+	if (d->ask == ASK_LOOK || (d->part <= 1 && r->step == NULL)) {
 		delivery_done(d);
 		return;
 	}
-	snprintf(d->step, sizeof(d->step), "%s", step);
+	if (d->part <= 1)
+		snprintf(d->step, sizeof(d->step), "%s", r->step);
 	delivery_store_ok(d);
 	text = delivery_kept_text(d);
 	spool_keep(d->agent->spool, d->it.seq, text, on_kept, d);

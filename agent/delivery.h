@@ -57,8 +57,9 @@ struct delivery {
 
 	/* what to ask the signer for */
 	enum delivery_ask ask;
-	char step[64]; /* as the last recipe named it, "" at first */
-	cJSON *kept;   /* values of earlier steps, NULL: none */
+	char step[64];       /* as a recipe named it, "" at first */
+	int64_t part, parts; /* which of how many; 0: not yet, or no more */
+	cJSON *kept;         /* values of earlier steps, NULL: none */
 	unsigned signs, looks, starts; /* in this try */
 	bool alone;                    /* not with others in one request */
 

@@ -324,6 +324,18 @@ is_id(const char *s)
 }
 
 static int
+parse_parts(const cJSON *v, struct recipe *r, char *why, size_t n)
+{
+	if (v == NULL || cJSON_IsNull(v))
+		return 0;
+	if (json_int(v, "count", 1, RECIPE_PARTS_MAX, &r->parts) != 0)
+		return fail(why, n, "parts is malformed");
+	if (r->step == NULL)
+		return fail(why, n, "parts come without a step");
+	return 0;
+}
+
+static int
 parse_rest(const cJSON *v, struct recipe *r, char *why, size_t n)
 {
 	const char *id = json_string(v, "certificateId");
@@ -343,6 +355,9 @@ parse_rest(const cJSON *v, struct recipe *r, char *why, size_t n)
 			return fail(why, n, "step is malformed");
 		r->step = xstrdup(step);
 	}
+	if (parse_parts(
+		cJSON_GetObjectItemCaseSensitive(v, "parts"), r, why, n) != 0)
+		return -EINVAL;
 	return parse_verify(
 	    cJSON_GetObjectItemCaseSensitive(v, "verify"), &r->verify, why, n);
 }

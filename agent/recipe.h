@@ -20,6 +20,7 @@
 #define RECIPE_TEXT_MAX (1024 * 1024)
 #define RECIPE_KEEP_MAX 8
 #define RECIPE_VALUE_MAX 2048
+#define RECIPE_PARTS_MAX 100000
 
 /* Of a message's body: none, the file or a range of it, or a text. */
 enum recipe_body { BODY_NONE, BODY_FILE, BODY_TEXT };
@@ -66,7 +67,9 @@ struct recipe {
 	struct recipe_verify verify;
 	int64_t expires_in_ms;
 	char *certificate_id; /* NULL: the system's authorities */
-	char *step; /* of an upload in parts, the next; NULL: this is all */
+	/* of an upload in parts */
+	int64_t parts; /* how many there are: the start tells; else 0 */
+	char *step;    /* what to ask for after this; NULL: this is all */
 };
 
 /* What a recipe may do. */

@@ -58,6 +58,8 @@ question(const struct delivery *d)
 		json_add_text(o, "contentEncoding", d->it.encoding);
 	if (d->ask == ASK_SEND && d->step[0] != '\0') {
 		json_add_text(o, "step", d->step);
+		if (d->part > 0)
+			json_add_int(o, "part", d->part);
 		if (d->kept != NULL)
 			cJSON_AddItemToObject(
 			    o, "kept", cJSON_Duplicate(d->kept, true));

@@ -109,11 +109,18 @@ test_parts(void **state)
 	assert_int_equal(r->requests[0].offset, 500);
 	assert_int_equal(r->requests[0].length, 500);
 	recipe_free(r);
-	r = parse("{'requests':[],'step':'part 1','expiresIn':9}", &rc);
+	r = parse("{'requests':[],'step':'part','parts':{'count':7},"
+		  "'expiresIn':9}",
+	    &rc);
 	assert_int_equal(rc, 0);
-	assert_string_equal(r->step, "part 1");
+	assert_string_equal(r->step, "part");
+	assert_int_equal(r->parts, 7);
 	recipe_free(r);
 	refused("{'requests':[],'expiresIn':9}");
+	refused("{'requests':[],'step':'part','parts':{'count':0},"
+		"'expiresIn':9}");
+	refused("{'requests':[{'method':'PUT'," URI
+		",'ok':[200]}],'parts':{'count':2},'expiresIn':9}");
 	refused("{'requests':[{'method':'PUT'," URI
 		",'body':{'range':{'offset':500,'length':501}}," OK_TAIL);
 	refused("{'requests':[{'method':'PUT'," URI

@@ -289,19 +289,19 @@ sub _recipe {
 			header => 'X-Sha', digest => 'sha256-base64' };
 	} elsif ($size && $u->{size} > $size) {
 		my $count = POSIX::ceil($u->{size} / $size);
-		if ($step =~ /^part (\d+)$/) {
-			my $off = ($1 - 1) * $size;
+		if ($step eq 'part') {
+			my $n = $u->{part};
+			my $off = ($n - 1) * $size;
 			my $len = $u->{size} - $off < $size
 			    ? $u->{size} - $off : $size;
 			$recipe{requests} = [$self->_request($u, $r,
-				"part=$1&upload=$u->{kept}{upload}",
+				"part=$n&upload=$u->{kept}{upload}",
 				method => 'PUT', body => { range =>
 				    { offset => $off, length => $len } },
-				keep => { "part.$1" => { header => 'ETag' } })];
+				keep => { "part.$n" => { header => 'ETag' } })];
 			$recipe{verify} = { header => 'ETag',
 				digest => 'md5-hex' };
-			$recipe{step} = $1 < $count ? 'part ' . ($1 + 1)
-			    : 'finish';
+			$recipe{step} = 'finish';
 		} elsif ($step eq 'finish') {
 			$recipe{requests} = [$self->_request($u, $r,
 				"finish=$u->{kept}{upload}", method => 'POST',
@@ -316,7 +316,7 @@ sub _recipe {
 				keep => { upload => { tag => 'UploadId' } })];
 			$recipe{parts} = { size => $size, count => $count,
 				parallel => 1 };
-			$recipe{step} = 'part 1';
+			$recipe{step} = 'part';
 		}
 	} else {
 		$recipe{requests} = [$self->_request($u, $r, '',
