@@ -255,8 +255,8 @@ make_dir(const char *path)
 	return rc;
 }
 
-static int
-make_root(const char *dir)
+int
+layout_make_dirs(const char *dir)
 {
 	char *p = xstrdup(dir);
 	int rc = 0;
@@ -313,7 +313,7 @@ layout_open(const char *dir, bool create, const char *role, uint64_t index_size,
 		.index_size = index_size,
 		.dir = xstrdup(dir) };
 	if (create)
-		rc = make_root(dir);
+		rc = layout_make_dirs(dir);
 	if (rc == 0)
 		rc = open_all(l, create, role, why_out);
 	if (rc != 0)

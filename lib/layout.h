@@ -35,6 +35,8 @@ struct layout {
 int layout_open(const char *dir, bool create, const char *role,
     uint64_t index_size, struct layout *l, char **why_out);
 void layout_close(struct layout *l);
+/* A folder and those above it, each made if it is not there, and synced. */
+int layout_make_dirs(const char *dir);
 
 /* "PPPPPPPPPPPPP" and "PPPPPPPPPPPPP/SSSSSSSSSSSSSSSS" below item/. */
 void layout_dir_name(uint64_t seq, char out[14]);

@@ -437,6 +437,12 @@ spool_close(struct spool *sp)
 	free(sp);
 }
 
+int
+spool_make_dirs(const char *path)
+{
+	return layout_make_dirs(path);
+}
+
 void
 spool_on_change(struct spool *sp, void (*fn)(void *arg), void *arg)
 {

@@ -82,6 +82,8 @@ void spool_item_fini(struct spool_item *it);
  */
 int spool_open(struct event_base *base, const char *dir, enum spool_role role,
     const struct spool_options *opt, struct spool **sp_out, char **why_out);
+/* Make a folder, and those above it, each with its name on stable storage. */
+int spool_make_dirs(const char *path);
 /* Finishes commits in hand, ends threads. NULL is accepted. */
 void spool_close(struct spool *sp);
 

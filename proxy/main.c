@@ -120,9 +120,9 @@ open_spool(struct proxy *px)
 	char *dir = gateway_conf_path(c, "spool"), *why;
 	int rc;
 
-	if (mkdir(c->state_dir, 0770) != 0 && errno != EEXIST &&
-	    errno != ENOENT)
-		log_warn("%s: %s", c->state_dir, strerror(errno));
+	rc = spool_make_dirs(c->state_dir);
+	if (rc != 0)
+		log_warn("%s: %s", c->state_dir, strerror(-rc));
 	opt.free_floor = floor_octets(c);
 	opt.share = share_octets(c);
 	rc = spool_open(px->base, dir, SPOOL_WRITER, &opt, &px->spool, &why);

@@ -1,14 +1,15 @@
 /*
  * drainer.c - an agent without a cloud, for tests of the spool
  *
- *	drainer SPOOL [-n COUNT] [-l FILE] [-1]
+ *	drainer SPOOL [-n COUNT] [-l FILE] [-g] [-1]
  *
  * Takes uploads as the agent does: opens and reads the body, compares its
  * SHA-256, has it marked as sending, and then, by its number, delivers it,
  * defers it once, or puts it into quarantine. One line on stdout for each
  * step, before it is taken: "STEP ID OFFSET", where OFFSET is the size of FILE
  * at that moment (of the log of a disk, see wlog.c). -n: ends after so many
- * are done with; -1: one at a time, and none is deferred or quarantined.
+ * are done with; -g: delivers all that is good; -1: the
+ * same, one at a time.
  * Ends by itself when nothing has waited for a second.
  *
  *	drainer SPOOL hold read|write
@@ -39,7 +40,7 @@ struct drainer {
 	struct event_base *base;
 	struct spool *sp;
 	const char *log;
-	bool one;
+	bool all, one;              /* -g, -1 */
 	unsigned long wanted, over; /* uploads */
 	unsigned busy, quiet;
 	struct event *look;
@@ -126,10 +127,10 @@ settle(struct sending *s)
 	struct drainer *d = s->d;
 	uint64_t seq = s->it.seq;
 
-	if (!s->good || (!d->one && seq % 11 == 5)) {
+	if (!s->good || (!d->all && seq % 11 == 5)) {
 		say(d, s->good ? "quarantine" : "bad", s->it.id);
 		spool_quarantine(d->sp, seq, "cannot be read back", on_over, s);
-	} else if (!d->one && seq % 7 == 3 && s->it.attempts == 0) {
+	} else if (!d->all && seq % 7 == 3 && s->it.attempts == 0) {
 		say(d, "defer", s->it.id);
 		spool_defer(d->sp, seq, 100, true, "later", on_over, s);
 	} else {
@@ -260,16 +261,19 @@ main(int argc, char **argv)
 	if (argc == 4 && strcmp(argv[2], "hold") == 0)
 		return hold(dir, strcmp(argv[3], "write") == 0);
 	if (argc < 2)
-		errx(2, "SPOOL [-n COUNT] [-l FILE] [-1], or hold read|write");
+		errx(2,
+		    "SPOOL [-n COUNT] [-l FILE] [-g] [-1], or hold read|write");
 	argc--;
 	argv++;
-	while ((c = getopt(argc, argv, "n:l:1")) != -1) {
+	while ((c = getopt(argc, argv, "n:l:g1")) != -1) {
 		if (c == 'n')
 			d.wanted = strtoul(optarg, NULL, 10);
 		else if (c == 'l')
 			d.log = optarg;
+		else if (c == 'g')
+			d.all = true;
 		else if (c == '1')
-			d.one = true;
+			d.all = d.one = true;
 		else
 			return 2;
 	}
