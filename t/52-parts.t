@@ -3,6 +3,7 @@
 use strict;
 use warnings;
 use Edgehaul;
+use IO::Socket::UNIX;
 use Test::More;
 
 Edgehaul->need_all(qw(radosgw azurite));
@@ -14,27 +15,33 @@ my $agent = $site->agent;
 my $big = join '', map { pack 'N', $_ * 2654435761 % 4294967296 }
     1 .. 4_000_000; # 16 MB
 
+# The agent's own word: the proxy's may be of the process before.
+sub uploads {
+	my $c = IO::Socket::UNIX->new("$site->{dir}/run/agent.sock")
+	    or die "agent.sock: $!\n";
+	print $c "GET /status HTTP/1.0\r\n\r\n";
+	local $/;
+	my ($body) = <$c> =~ /\r\n\r\n(.*)/s;
+	return json_decode($body)->{uploads};
+}
+
 for my $type (sort keys %stores) {
 	my $store = $stores{$type};
 	$site->signer->storage('default', $store->storage('shots'),
 		partSize => 5 << 20);
-	my $sent = sub { $site->status->{agent}{uploads}{sent_bytes} // 0 };
 	$site->configure(upload => { rate_limit => '8 MB' });
 	$agent->hup;
-	wait_for(sub { ($site->status->{agent}{uploads}{rate_limit} // 0) > 0 });
-	my $before = $sent->();
+	wait_for(sub { uploads()->{rate_limit} > 0 });
+	my $before = uploads()->{sent_bytes};
 	my $r = $site->put("/upload/cam-1/$type.bin", $big);
 	is($r->{status}, 201, "$type: an upload of 16 MB");
-	ok(wait_for(sub { $sent->() - $before > 7_000_000 }),
+	ok(wait_for(sub { uploads()->{sent_bytes} - $before > 7_000_000 }),
 		"$type: a part and a half is sent");
 	$agent->kill9;
 	$site->configure(upload => { rate_limit => undef });
 	$agent->start;
 	ok($site->drained(60), "$type: kill -9, and it arrives");
-	wait_for(sub { # the new process has told
-		($site->status->{agent}{uploads}{delivered} // 0) == 1;
-	});
-	cmp_ok($sent->(), '<=', 13_000_000, "$type: without the part that was");
+	cmp_ok(uploads()->{sent_bytes}, '<=', 13_000_000, "$type: without the part that was");
 	my ($key) = grep { /$r->{json}{id}/ } $store->keys('shots');
 	is(sha256_hex($store->object('shots', $key // '')->{body} // ''),
 		sha256_hex($big), "$type: byte for byte");
