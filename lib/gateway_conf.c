@@ -63,7 +63,7 @@ static const struct conf_key keys[] = {
 	  "what happens when a device sends a name again that still waits" },
 	{ "spool", "repeat_window", CONF_MSEC, AT(repeat_window_ms), "10 min", "0 s", "7 d", NULL, 0,
 	  "how long the same file sent again counts as a repeat" },
-	{ "spool", "max_age", CONF_MSEC, AT(max_age_ms), "none", "1 min", "3650 d", NULL, RL | NN,
+	{ "spool", "max_age", CONF_MSEC, AT(max_age_ms), "none", "10 s", "3650 d", NULL, RL | NN,
 	  "waiting uploads older than this are dropped" },
 
 	{ "limits", "max_upload", CONF_BYTES, AT(max_upload), "2 GB", "1 B", "5 TB", NULL, RL,

@@ -175,7 +175,7 @@ on_device(const char *device, uint64_t rows, uint64_t octets, void *arg)
 	struct spool *sp = arg;
 	struct heavy *h;
 
-	if (octets < sp->opt.share / 2)
+	if (octets < sp->share / 2)
 		return 0;
 	h = xcalloc(1, sizeof(*h));
 	h->device = xstrdup(device);
@@ -208,8 +208,8 @@ look_at_devices(struct spool *sp)
 	struct heavy_list old;
 
 	SLIST_INIT(&sp->heavy_new);
-	if (sp->opt.share == 0 ||
-	    index_view_now(sp->ix, weigh_devices, sp) != 0)
+	sp->reweigh = false;
+	if (sp->share == 0 || index_view_now(sp->ix, weigh_devices, sp) != 0)
 		return;
 	pthread_mutex_lock(&sp->mutex);
 	old = sp->heavy;
@@ -224,14 +224,21 @@ spool_over_share(struct spool *sp, const char *device, uint64_t size)
 	struct heavy *h;
 	bool over = false;
 
-	if (sp->opt.share == 0)
+	if (sp->share == 0)
 		return false;
 	pthread_mutex_lock(&sp->mutex);
 	SLIST_FOREACH(h, &sp->heavy, link)
 	if (strcmp(h->device, device) == 0)
-		over = h->octets + size > sp->opt.share;
+		over = h->octets + size > sp->share;
 	pthread_mutex_unlock(&sp->mutex);
-	return over || size > sp->opt.share;
+	return over || size > sp->share;
+}
+
+void
+spool_set_share(struct spool *sp, uint64_t share)
+{
+	sp->share = share;
+	sp->reweigh = true;
 }
 
 /* On the index thread, once a second. */
@@ -247,10 +254,9 @@ on_tick(bool changed, void *arg)
 		/* Some file systems have no fixed number of inodes. */
 		sp->inodes_free = fs.f_files == 0 ? UINT64_MAX : fs.f_favail;
 	}
-	if (!changed)
-		return;
-	sp->index_used = index_used(sp->ix);
-	if (sp->role == SPOOL_WRITER)
+	if (changed)
+		sp->index_used = index_used(sp->ix);
+	if ((changed || sp->reweigh) && sp->role == SPOOL_WRITER)
 		look_at_devices(sp);
 }
 
@@ -384,6 +390,7 @@ spool_open(struct event_base *base, const char *dir, enum spool_role role,
 	sp->base = base;
 	sp->role = role;
 	sp->opt = *opt;
+	sp->share = opt->share;
 	sp->next_due = -1;
 	pthread_mutex_init(&sp->mutex, NULL);
 	STAILQ_INIT(&sp->unindexed);

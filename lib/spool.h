@@ -116,6 +116,8 @@ int spool_room(struct spool *sp, uint64_t size, const char **why_out);
 /* Would one more upload take the device over its share? As of the last second.
  */
 bool spool_over_share(struct spool *sp, const char *device, uint64_t size);
+/* Another spool_options.share; what devices hold is known again in a second. */
+void spool_set_share(struct spool *sp, uint64_t share);
 /* Add octets (copied). 0, or 1: written fast enough, pause until on_room. */
 int spool_write(struct spool_upload *u, const void *p, size_t n);
 /* Room again after spool_write() said 1, or the disk failed (rc < 0). */

@@ -47,6 +47,8 @@ struct spool {
 	/* the loop's: rows that could not be written, tried again each second
 	 */
 	struct event *retry;
+	atomic_ullong share;         /* of opt, may change */
+	atomic_bool reweigh;         /* it has: look at the devices again */
 	struct heavy_list heavy;     /* guarded by the mutex */
 	struct heavy_list heavy_new; /* the index thread's */
 	/* of spool_ready(), index thread */

@@ -289,6 +289,7 @@ proxy_reload(void *self, const void *conf)
 
 	px->conf = conf;
 	http_server_settings(px->lan, &s);
+	spool_set_share(px->spool, share_octets(conf));
 	access_free(px->access);
 	px->access = access_new(conf);
 	reload_tls(px);

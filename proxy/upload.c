@@ -4,7 +4,8 @@
  * What must stay true: no 2xx before the spool says that body, metadata and
  * name are on stable storage; what is refused is refused before its body where
  * that can be known; whatever the client does, the room it reserved is given
- * back. Of a form nothing is committed before its last delimiter was there.
+ * back. Of a form nothing is committed before its last delimiter was there, and
+ * no octet is read while any of its files is behind.
  *
  * An upload goes admit -> (does the name wait already?) -> reserve -> (make
  * room) -> receive -> commit -> answer. Its request may be over at any time:
@@ -45,7 +46,7 @@ struct file {
 	char *name, *type;
 	uint64_t received;
 	int rc;
-	bool repeat;
+	bool repeat, behind; /* behind: on_room() is to come */
 	char id[SPOOL_ID_LEN + 1];
 	uint8_t sha256[32];
 	uint64_t size;
@@ -60,8 +61,8 @@ struct upload {
 	struct spool_expect want;
 	struct form *form;                    /* NULL: the body is the file */
 	struct file *files[FILES_MAX], *into; /* into: takes the octets */
-	unsigned files_n, commits;
-	uint64_t size, received, max, asked; /* size: UINT64_MAX unknown */
+	unsigned files_n, commits, behind;    /* behind: of its files */
+	uint64_t size, received, max, asked;  /* size: UINT64_MAX unknown */
 	unsigned evictions;
 	int64_t t0;
 	bool refused;
@@ -74,7 +75,9 @@ drop_files(struct upload *up)
 		if (up->files[i]->u != NULL)
 			spool_abort(up->files[i]->u);
 		up->files[i]->u = NULL;
+		up->files[i]->behind = false;
 	}
+	up->behind = 0;
 	up->into = NULL;
 }
 
@@ -314,13 +317,27 @@ static void
 on_room(int rc, void *arg)
 {
 	struct file *f = arg;
+	struct upload *up = f->up;
 
 	if (rc < 0) {
-		refuse_failed(f->up, rc);
+		refuse_failed(up, rc);
 		return;
 	}
 	spool_on_room(f->u, on_room, f);
-	http_request_resume(f->up->rq);
+	if (!f->behind)
+		return;
+	f->behind = false;
+	if (--up->behind == 0)
+		http_request_resume(up->rq);
+}
+
+static void
+file_take(struct file *f, const char *p, size_t n)
+{
+	if (spool_write(f->u, p, n) == 1 && !f->behind) {
+		f->behind = true;
+		f->up->behind++;
+	}
 }
 
 /* A file that will take octets; 0 or the error of the reservation. */
@@ -376,18 +393,16 @@ on_data(struct http_request *rq, const char *p, size_t n, void *arg)
 	up->received += n;
 	if (!has_room(up))
 		return 0;
-	if (up->form == NULL)
-		return spool_write(up->into->u, p, n);
+	if (up->form == NULL) {
+		file_take(up->into, p, n);
+		return up->behind > 0;
+	}
 	rc = form_feed(up->form, p, n, &why);
 	if (rc != 0 && !up->refused)
 		refuse(up, -rc, why,
 		    "send multipart/form-data as RFC 7578 says, or the file "
 		    "itself by PUT");
-	/* A part that is behind slows the whole request down. */
-	rc = !up->refused && up->into != NULL && up->into->rc == 1;
-	if (rc == 1)
-		up->into->rc = 0;
-	return rc;
+	return up->behind > 0;
 }
 
 static void
@@ -489,9 +504,8 @@ on_part_data(const char *p, size_t n, void *arg)
 {
 	struct upload *up = arg;
 
-	if (!up->refused && up->into != NULL &&
-	    spool_write(up->into->u, p, n) == 1)
-		up->into->rc = 1; /* behind */
+	if (!up->refused && up->into != NULL)
+		file_take(up->into, p, n);
 }
 
 static void

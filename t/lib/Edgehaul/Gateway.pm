@@ -70,10 +70,12 @@ sub lan { "127.0.0.1:$_[0]{port}" }
 sub url { 'http://' . $_[0]->lan . ($_[1] // '') }
 sub spool { "$_[0]{dir}/state/spool" }
 
-# One upload on a connection of its own: the answer, or undef.
+# One upload on a connection of its own: the answer, or undef. from: the
+# address to send from.
 sub put {
 	my ($self, $path, $body, %o) = @_;
-	my $c = Edgehaul::Raw->new($self->lan) or return undef;
+	my $c = Edgehaul::Raw->new($self->lan, from => $o{from})
+	    or return undef;
 	return $c->put($path, $body, %o);
 }
 

@@ -10,10 +10,12 @@ use IO::Socket::INET;
 use Socket qw(IPPROTO_TCP TCP_NODELAY);
 use Time::HiRes ();
 
+# from: the address to send from (of 127.0.0.0/8); timeout: seconds.
 sub new {
 	my ($class, $address, %o) = @_;
 	my $s = IO::Socket::INET->new(PeerAddr => $address, Proto => 'tcp',
-		Timeout => 10) or return undef;
+		($o{from} ? (LocalAddr => $o{from}) : ()), Timeout => 10)
+	    or return undef;
 	setsockopt($s, IPPROTO_TCP, TCP_NODELAY, 1);
 	binmode $s;
 	return bless { s => $s, buf => '', eof => 0,
@@ -108,10 +110,11 @@ sub _one {
 
 # Send bytes on a new connection to "HOST:PORT"; the answers, until the server
 # closes or is silent. {answers, interim, closed}. pieces: send in so many
-# octets at a time. eof: shut down our side at the end.
+# octets at a time. eof: shut down our side at the end. from: as in new.
 sub exchange {
 	my ($address, $bytes, %o) = @_;
-	my $c = Edgehaul::Raw->new($address) or return undef;
+	my $c = Edgehaul::Raw->new($address, from => $o{from})
+	    or return undef;
 	my $step = $o{pieces} || length($bytes) || 1;
 	for (my $off = 0; $off < length $bytes; $off += $step) {
 		$c->send(substr $bytes, $off, $step) or last;
