@@ -485,11 +485,19 @@ static int
 check_space(struct spool *sp, uint64_t size, const char **why_out)
 {
 	uint64_t used, pending, slack, index_limit;
+	const struct add_job *a;
 	struct index_state st;
 
 	index_snapshot(sp->ix, &st);
 	pthread_mutex_lock(&sp->mutex);
 	pending = sp->unindexed_bytes + sp->unindexed_n * PER_FILE;
+	/* Committed, and so in st, but the loop has not heard of it yet. */
+	STAILQ_FOREACH(a, &sp->unindexed, link)
+	{
+		if (a->item.seq > st.upto)
+			break;
+		pending -= a->item.size + PER_FILE;
+	}
 	pthread_mutex_unlock(&sp->mutex);
 	pending += incoming_reserved(sp->in);
 	used = st.waiting_bytes + st.quarantined_bytes +
