@@ -32,7 +32,7 @@ world(void)
 	http_settings_default(&set);
 	set.head_timeout_ms = 300;
 	set.idle_timeout_ms = 600;
-	set.min_rate = 1000;
+	set.min_rate = 500;
 	return world_new(&set);
 }
 
@@ -47,7 +47,7 @@ test_reset_in_wait(void **state)
 	client_say(c, GET("/later"));
 	client_reset(c);
 	assert_string_equal(w->log, "later failed ");
-	assert_int_equal(http_server_connections(w->hs), 0);
+	assert_true(world_has(w, 0));
 	client_free(c);
 	/* with more octets unread */
 	w->log[0] = '\0';
@@ -63,7 +63,7 @@ test_reset_in_wait(void **state)
 	client_free(c);
 	world_spin(w, 20);
 	assert_string_equal(w->log, "later failed ");
-	assert_int_equal(http_server_connections(w->hs), 0);
+	assert_true(world_has(w, 0));
 	world_free(w);
 }
 
@@ -160,7 +160,7 @@ test_lost_body(void **state)
 		assert_string_equal(w->log, "put lost failed ");
 		client_free(c);
 	}
-	assert_int_equal(http_server_connections(w->hs), 0);
+	assert_true(world_has(w, 0));
 	world_free(w);
 }
 
@@ -214,7 +214,7 @@ test_head_deadline(void **state)
 	assert_true(client_ends(slow));
 	assert_non_null(strstr(slow->in, "408 Request Timeout"));
 	assert_true(client_ends(silent));
-	assert_true(clock_ms() - from < 1000);
+	assert_true(clock_ms() - from < 4000);
 	assert_int_equal(silent->n, 0);
 	client_forget(idle);
 	assert_true(client_ends(idle));
@@ -291,7 +291,7 @@ test_answer_not_read(void **state)
 	for (int i = 0; i < 10 && w->log[0] == '\0'; i++)
 		world_spin(w, 300);
 	assert_string_equal(w->log, "failed ");
-	assert_int_equal(http_server_connections(w->hs), 0);
+	assert_true(world_has(w, 0));
 	client_free(c);
 	world_free(w);
 }
@@ -408,8 +408,7 @@ test_memory(void **state)
 		    "User-Agent: camera/1.0\r\n"
 		    "Content-Length: 100000\r\n"
 		    "Content-Type: image/jpeg\r\n\r\nbody");
-	world_spin(w, 50);
-	assert_int_equal(http_server_connections(w->hs), N);
+	assert_true(world_has(w, N));
 	after = mallinfo2().uordblks;
 	print_message("# %zu octets a connection\n", (after - before) / N);
 #ifndef __SANITIZE_ADDRESS__
@@ -417,8 +416,7 @@ test_memory(void **state)
 #endif
 	for (int i = 0; i < N; i++)
 		client_free(c[i]);
-	world_spin(w, 50);
-	assert_int_equal(http_server_connections(w->hs), 0);
+	assert_true(world_has(w, 0));
 	world_free(w);
 }
 

@@ -287,6 +287,21 @@ world_until(struct world *w, bool (*cond)(void *arg), void *arg)
 	return true;
 }
 
+static bool
+has(void *arg)
+{
+	struct world *w = arg;
+
+	return http_server_connections(w->hs) == w->want;
+}
+
+bool
+world_has(struct world *w, unsigned n)
+{
+	w->want = n;
+	return world_until(w, has, w);
+}
+
 void
 world_spin(struct world *w, int ms)
 {

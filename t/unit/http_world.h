@@ -32,8 +32,9 @@ struct world {
 	size_t body_n;
 	bool pause; /* the sink of /put pauses at each piece */
 	struct http_request *paused;
-	size_t most; /* octets that waited to be sent, /stream */
-	int fd;      /* of a file of FILE_N octets, byte i is i % 251 */
+	size_t most;   /* octets that waited to be sent, /stream */
+	unsigned want; /* of world_has() */
+	int fd;        /* of a file of FILE_N octets, byte i is i % 251 */
 };
 #define FILE_N (3u << 20)
 #define STREAM_N (5u << 20)
@@ -44,6 +45,8 @@ struct world *world_new(const struct http_settings *set);
 void world_free(struct world *w);
 /* Turn the loop until cond or for WORLD_MS; false: it never came. */
 bool world_until(struct world *w, bool (*cond)(void *arg), void *arg);
+/* Until the server has n connections. */
+bool world_has(struct world *w, unsigned n);
 /* Turn the loop for ms. */
 void world_spin(struct world *w, int ms);
 /* Answer the oldest of /later. */
