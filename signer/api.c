@@ -15,6 +15,7 @@
 #include <time.h>
 
 #include "clock.h"
+#include "credential.h"
 #include "http_server.h"
 #include "json.h"
 #include "log.h"
@@ -64,6 +65,8 @@ api_reply_problem(struct http_request *rq, struct problem *p)
 	problem_fini(p);
 }
 
+static void wants_fini(struct api_call *c);
+
 static void
 call_free(struct api_call *c)
 {
@@ -84,6 +87,7 @@ call_free(struct api_call *c)
 	free(c->etag);
 	free(c->changed_tenant);
 	problem_fini(&c->problem);
+	wants_fini(c);
 	free(c);
 }
 
@@ -123,7 +127,7 @@ on_rq_done(struct http_request *rq, bool ok, void *arg)
 
 	c->rq = NULL;
 	updates_forget(c->sg->updates, c);
-	if (!c->running)
+	if (!c->running && c->fetching == 0)
 		call_free(c);
 }
 
@@ -216,6 +220,7 @@ forget_answer(struct api_call *c)
 	c->text = c->text_type = c->etag = c->changed_tenant = NULL;
 	c->changed = c->park = false;
 	c->status = 0;
+	wants_fini(c);
 	problem_fini(&c->problem);
 }
 
@@ -255,6 +260,82 @@ run(void *arg)
 	}
 }
 
+/* ---- credentials that have to be fetched first --------------------------- */
+
+void
+api_want(
+    struct api_call *c, const char *name, const char *scope, bool background)
+{
+	if (c->wants_n == API_WANTS)
+		return;
+	c->wants[c->wants_n].name = xstrdup(name);
+	c->wants[c->wants_n].scope = xstrdup(scope);
+	c->wants[c->wants_n++].background = background;
+}
+
+static void
+wants_fini(struct api_call *c)
+{
+	for (size_t i = 0; i < c->wants_n; i++) {
+		free(c->wants[i].name);
+		free(c->wants[i].scope);
+	}
+	c->wants_n = 0;
+}
+
+static void
+on_fetched(void *arg)
+{
+	struct api_call *c = arg;
+
+	if (--c->fetching > 0)
+		return;
+	if (c->rq == NULL)
+		call_free(c);
+	else
+		api_again(c);
+}
+
+/* True: the call waits for them and runs again. */
+static bool
+fetch_wanted(struct api_call *c)
+{
+	struct credentials *cr = c->sg->credentials;
+
+	for (size_t i = 0; i < c->wants_n; i++) {
+		bool wait = !c->wants[i].background;
+
+		c->fetching += wait;
+		credentials_fetch(cr, c->who.tenant, c->wants[i].name,
+		    c->wants[i].scope, wait ? on_fetched : NULL, c);
+	}
+	wants_fini(c);
+	c->rounds++;
+	return c->fetching > 0;
+}
+
+/* ---- back on the loop ---------------------------------------------------- */
+
+static void
+run_then(void *arg)
+{
+	struct api_call *c = arg;
+
+	c->route->then(c);
+}
+
+static void
+ran_then(void *arg)
+{
+	struct api_call *c = arg;
+
+	c->running = false;
+	if (c->rq == NULL)
+		call_free(c);
+	else
+		call_reply(c);
+}
+
 static void
 ran(void *arg)
 {
@@ -262,18 +343,25 @@ ran(void *arg)
 	struct signer *sg = c->sg;
 
 	c->running = false;
+	if (c->rq != NULL && c->wants_n > 0 && fetch_wanted(c))
+		return;
 	if (c->changed)
 		signer_changed(sg, c->who.tenant);
 	if (c->changed_tenant != NULL)
 		signer_changed(sg, c->changed_tenant);
-	if (c->rq == NULL)
+	if (c->rq == NULL) {
 		call_free(c);
-	else if (c->park && c->generation != updates_generation(sg->updates))
+	} else if (c->route->then != NULL && c->problem.status == 0) {
+		c->running = true;
+		pool_run(sg->outgoing, run_then, ran_then, c);
+	} else if (c->park &&
+	    c->generation != updates_generation(sg->updates)) {
 		api_again(c); /* something changed while it looked */
-	else if (c->park && !sg->stopping)
+	} else if (c->park && !sg->stopping) {
 		updates_park(sg->updates, c);
-	else
+	} else {
 		call_reply(c);
+	}
 }
 
 void

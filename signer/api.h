@@ -22,6 +22,7 @@ struct signer;
 struct store_txn;
 
 #define API_PARAMS 3
+#define API_WANTS 16
 
 struct api_call {
 	/* The question. */
@@ -45,9 +46,17 @@ struct api_call {
 	char *changed_tenant; /* of another tenant, or NULL */
 	bool park;            /* a long poll: ask again on a change */
 	int64_t version;      /* what a long poll has seen */
+	/* Credentials that it needs: fetched, then it runs again. */
+	struct {
+		char *name, *scope;
+		bool background; /* it could go on without */
+	} wants[API_WANTS];
+	size_t wants_n;
+	unsigned rounds;
 	/* Of api.c. */
 	struct http_request *rq; /* NULL: gone */
 	bool running;
+	unsigned fetching;   /* of wants, still under way */
 	unsigned generation; /* of updates when it was sent to run */
 	void *parked;
 };
@@ -64,6 +73,9 @@ struct api_route {
 	enum api_kind kind;
 	api_fn fn;
 	size_t body_max; /* 0: no JSON body */
+	/* After fn has succeeded, outside of a transaction, on a thread that
+	 * may call other servers. May be NULL. */
+	void (*then)(struct api_call *c);
 };
 
 /* The routes of each family, ended by a NULL method. */
@@ -87,6 +99,9 @@ int api_precondition(struct api_call *c, int64_t version);
 void api_etag(struct api_call *c, int64_t version);
 /* Set 404 and return -ENOENT. */
 int api_not_found(struct api_call *c, const char *what, const char *hint);
+/* Ask for a credential of a storage to be fetched. */
+void api_want(
+    struct api_call *c, const char *name, const char *scope, bool background);
 /* Add to the audit log: before and after may be NULL, and hold no secret. */
 int api_audit(struct store_txn *t, struct api_call *c, const char *tenant,
     const char *action, const char *object, const cJSON *before,

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "credential.h"
 #include "gateway.h"
 #include "json.h"
 #include "provider.h"
@@ -28,16 +29,22 @@
 #define SIZE_MAX_ (1LL << 50)
 #define STORAGES_AT_ONCE 16
 
+/* A storage that uploads of the request go to. */
+struct target {
+	char *name;
+	const struct storage *s;       /* NULL: rc tells why */
+	const struct credential *cred; /* NULL: none is needed */
+	int rc;                        /* -EAGAIN, -EBUSY: of the credential */
+	struct fetch_error error;
+	int retry_s;
+};
+
 /* What is found out once for all uploads of a request. */
 struct batch {
 	struct store_txn *t;
 	struct api_call *c;
 	struct gateway gateway;
-	struct {
-		char *name;
-		const struct storage *s; /* NULL: rc tells why */
-		int rc;
-	} storages[STORAGES_AT_ONCE];
+	struct target storages[STORAGES_AT_ONCE];
 	size_t storages_n;
 	char *device; /* the last one asked for, and the answer */
 	int device_rc;
@@ -235,26 +242,51 @@ take_upload(const cJSON *v, struct upload *u, struct pair *metadata,
 
 /* ---- what is allowed ----------------------------------------------------- */
 
+/* A credential for what does not sign with its own. */
 static int
-find_storage(struct batch *b, const char *name, const struct storage **out)
+get_credential(struct batch *b, struct target *t)
 {
+	struct api_call *c = b->c;
+	const struct provider *pv = t->s->provider;
+	const char *scope = pv->fetch_by_scope ? b->gateway.prefix : "";
+	bool renew = false;
+	int rc;
+
+	if (pv->needs_fetch == NULL || !pv->needs_fetch(t->s))
+		return 0;
+	rc = credentials_get(c->sg->credentials, t->s, scope, c->now_s,
+	    &t->cred, &renew, &t->error, &t->retry_s);
+	if (rc == -EAGAIN && c->rounds < 2)
+		api_want(c, t->name, scope, false);
+	else if (renew && c->rounds == 0)
+		api_want(c, t->name, scope, true);
+	return rc;
+}
+
+static int
+find_storage(struct batch *b, const char *name, const struct target **out)
+{
+	struct api_call *c = b->c;
+	struct target *t;
 	size_t i = 0;
 
 	while (i < b->storages_n && strcmp(b->storages[i].name, name) != 0)
 		i++;
+	if (i == STORAGES_AT_ONCE)
+		return -E2BIG;
+	t = &b->storages[i];
 	if (i == b->storages_n) {
-		if (i == STORAGES_AT_ONCE)
-			return -E2BIG;
-		b->storages[i].name = xstrdup(name);
-		b->storages[i].s = NULL;
-		b->storages[i].rc = name_ok(name)
-		    ? storage_cache_get(b->c->sg->cache, b->t, b->c->who.tenant,
-			  name, &b->storages[i].s)
-		    : -ENOENT;
+		memset(t, 0, sizeof(*t));
+		t->name = xstrdup(name);
+		t->rc = name_ok(name) ? storage_cache_get(c->sg->cache, b->t,
+					    c->who.tenant, name, &t->s)
+				      : -ENOENT;
+		if (t->rc == 0)
+			t->rc = get_credential(b, t);
 		b->storages_n++;
 	}
-	*out = b->storages[i].s;
-	return b->storages[i].rc;
+	*out = t;
+	return t->rc;
 }
 
 static int
@@ -279,6 +311,15 @@ storage_refusal(struct refusal *f, int rc, const char *name)
 		return refuse(f, 503, "retry", NULL,
 		    "The signer's database does not answer", "");
 	}
+}
+
+static int
+credential_refusal(struct refusal *f, const struct target *t)
+{
+	f->retry_after = t->retry_s > 0 ? t->retry_s : 5;
+	return refuse(f, 503, "retry", t->error.hint,
+	    "No credentials for the storage now: ",
+	    t->rc == -EBUSY ? t->error.error : "they are being fetched");
 }
 
 static int
@@ -366,6 +407,7 @@ make_recipe(struct batch *b, const cJSON *v, cJSON *result, struct refusal *f)
 {
 	struct pair metadata[METADATA_MAX];
 	struct upload u = { .at = b->c->now_s };
+	const struct target *target;
 	const struct storage *s;
 	struct recipe r;
 	const char *name;
@@ -376,12 +418,18 @@ make_recipe(struct batch *b, const cJSON *v, cJSON *result, struct refusal *f)
 		rc = check_allowed(b, &u, name, f);
 	if (rc != 0)
 		return rc;
-	rc = find_storage(b, name, &s);
+	rc = find_storage(b, name, &target);
+	if (rc == -EAGAIN || rc == -EBUSY)
+		return credential_refusal(f, target);
 	if (rc != 0)
 		return storage_refusal(f, rc, name);
+	s = target->s;
+	u.cred = target->cred;
 	key = xasprintf("%s%s", b->gateway.prefix, u.key);
 	u.key = key;
 	u.expires = s->expires_s;
+	if (u.cred != NULL && u.cred->expires_s - u.at < u.expires)
+		u.expires = u.cred->expires_s - u.at; /* it ends with it */
 	choose_step(s, &u);
 	r.json = cJSON_CreateObject();
 	rc = provider_check_key(key) == 0 ? s->provider->recipe(s, &u, &r)
@@ -505,6 +553,8 @@ sign(struct store_txn *t, struct api_call *c)
 	cJSON_ArrayForEach(e, list) add_result(&b, e, results);
 	add_answers(&b, cJSON_AddObjectToObject(c->answer, "answers"));
 	for (size_t i = 0; i < b.storages_n; i++) {
+		if (b.storages[i].cred != NULL)
+			credential_put(c->sg->credentials, b.storages[i].cred);
 		if (b.storages[i].s != NULL)
 			storage_cache_put(c->sg->cache, b.storages[i].s);
 		free(b.storages[i].name);

@@ -13,9 +13,14 @@
 #include <string.h>
 
 #include "clock.h"
+#include "credential.h"
 #include "json.h"
+#include "log.h"
+#include "probe.h"
+#include "provider.h"
 #include "seal.h"
 #include "signer.h"
+#include "signer_conf.h"
 #include "storage.h"
 #include "storage_cache.h"
 #include "store.h"
@@ -98,6 +103,26 @@ list_storages(struct store_txn *t, struct api_call *c)
 }
 
 static int
+add_status(struct store_txn *t, struct api_call *c, const char *name)
+{
+	cJSON *status;
+	int rc = store_get_json(t, KIND_STATUS, c->who.tenant, name, &status);
+
+	if (rc == 0)
+		cJSON_AddItemToObject(c->answer, "status", status);
+	return rc == -ENOENT ? 0 : rc;
+}
+
+/* What was found out of the storage as it was tells nothing of the new one. */
+static int
+drop_status(struct store_txn *t, struct api_call *c, const char *name)
+{
+	int rc = store_del(t, KIND_STATUS, c->who.tenant, name);
+
+	return rc == -ENOENT ? 0 : rc;
+}
+
+static int
 get_storage(struct store_txn *t, struct api_call *c)
 {
 	cJSON *row;
@@ -109,6 +134,8 @@ get_storage(struct store_txn *t, struct api_call *c)
 	if (rc != 0)
 		return rc;
 	rc = show(c, c->param[0], row, &c->answer);
+	if (rc == 0)
+		rc = add_status(t, c, c->param[0]);
 	if (rc == 0)
 		api_etag(c, row_version(row));
 	cJSON_Delete(row);
@@ -176,6 +203,8 @@ write_storage(struct store_txn *t, struct api_call *c, const char *name,
 
 	if (rc == 0 && old != NULL)
 		rc = keep_replaced(t, c, name, old);
+	if (rc == 0)
+		rc = drop_status(t, c, name);
 	if (rc == 0 && pem != NULL)
 		rc = store_put(t, KIND_CERTIFICATE, c->who.tenant,
 		    s->certificate_id, pem, strlen(pem));
@@ -292,6 +321,8 @@ delete_storage(struct store_txn *t, struct api_call *c)
 	if (rc == 0)
 		rc = keep_replaced(t, c, name, old);
 	if (rc == 0)
+		rc = drop_status(t, c, name);
+	if (rc == 0)
 		rc = store_del(t, KIND_STORAGE, c->who.tenant, name);
 	if (rc == 0 && show(c, name, old, &before) != 0)
 		before = NULL;
@@ -307,14 +338,149 @@ delete_storage(struct store_txn *t, struct api_call *c)
 	return rc;
 }
 
+/* ---- trying it out ------------------------------------------------------- */
+
+struct trial {
+	struct api_call *c;
+	const char *name;
+	const struct storage *s;
+	const cJSON *status;
+};
+
+static int
+find_ready(struct store_txn *t, void *arg)
+{
+	struct trial *tr = arg;
+
+	return storage_cache_get(
+	    tr->c->sg->cache, t, tr->c->who.tenant, tr->name, &tr->s);
+}
+
+/* Only if the storage that was tried is still the one there is. */
+static int
+write_status(struct store_txn *t, void *arg)
+{
+	struct trial *tr = arg;
+	char *row;
+	size_t n;
+	int rc =
+	    store_get(t, KIND_STORAGE, tr->c->who.tenant, tr->name, &row, &n);
+
+	if (rc != 0)
+		return rc;
+	free(row);
+	return store_put_json(
+	    t, KIND_STATUS, tr->c->who.tenant, tr->name, tr->status);
+}
+
+static cJSON *
+make_status(int64_t now_s, bool ok, const char *error, const char *hint)
+{
+	cJSON *o = cJSON_CreateObject();
+	char when[21];
+
+	clock_rfc3339(now_s, when);
+	cJSON_AddBoolToObject(o, "ok", ok);
+	if (!ok) {
+		json_add_text(o, "error", error);
+		if (hint != NULL)
+			json_add_text(o, "hint", hint);
+	}
+	json_add_text(o, "checkedAt", when);
+	return o;
+}
+
+/* Fetch credentials if it needs any, and with probe put and read an object. */
+static cJSON *
+try_storage(const struct api_call *c, const struct storage *s, bool probe)
+{
+	const struct provider *pv = s->provider;
+	bool fetch = pv->needs_fetch != NULL && pv->needs_fetch(s);
+	bool private = c->sg->conf->allow_private;
+	struct credential cred = { 0 };
+	struct fetch_error error;
+	struct probe_result r = { .ok = true };
+
+	if (fetch &&
+	    credential_fetch_now(s, pv->fetch_by_scope ? PROBE_SCOPE : "",
+		private, c->now_s, &cred, &error) != 0)
+		return make_status(c->now_s, false, error.error, error.hint);
+	if (probe)
+		probe_storage(s, fetch ? &cred : NULL, private, c->now_s, &r);
+	credential_drop(&cred);
+	return make_status(c->now_s, r.ok, r.error, r.hint);
+}
+
+/* Try it and keep what came of it; the status, or NULL if it is gone. */
+static cJSON *
+try_and_keep(struct api_call *c, const char *name, bool probe)
+{
+	struct trial t = { .c = c, .name = name };
+	cJSON *status;
+	int rc;
+
+	if (store_view(c->sg->store, find_ready, &t) != 0)
+		return NULL;
+	status = try_storage(c, t.s, probe);
+	storage_cache_put(c->sg->cache, t.s);
+	t.status = status;
+	rc = store_update(c->sg->store, write_status, &t);
+	if (rc != 0)
+		log_warn("storage=%s/%s status not kept: %s", c->who.tenant,
+		    name, strerror(-rc));
+	return status;
+}
+
+static int
+start_test(struct store_txn *t, struct api_call *c)
+{
+	cJSON *row;
+	int rc =
+	    store_get_json(t, KIND_STORAGE, c->who.tenant, c->param[0], &row);
+
+	if (rc == -ENOENT)
+		return api_not_found(c, "storage", "GET /v1/storages has all.");
+	if (rc == 0)
+		cJSON_Delete(row);
+	return rc;
+}
+
+static void
+run_test(struct api_call *c)
+{
+	c->answer = try_and_keep(c, c->param[0], true);
+	if (c->answer == NULL)
+		api_not_found(c, "storage", NULL);
+}
+
+/* What a token service says of new credentials is found out at once. */
+static void
+after_set(struct api_call *c)
+{
+	struct trial t = { .c = c, .name = json_string(c->answer, "name") };
+	const struct provider *pv;
+	bool fetch;
+	cJSON *status;
+
+	if (store_view(c->sg->store, find_ready, &t) != 0)
+		return;
+	pv = t.s->provider;
+	fetch = pv->needs_fetch != NULL && pv->needs_fetch(t.s);
+	storage_cache_put(c->sg->cache, t.s);
+	status = fetch ? try_and_keep(c, t.name, false) : NULL;
+	if (status != NULL)
+		cJSON_AddItemToObject(c->answer, "status", status);
+}
+
 #define ADMIN (ROLE_ADMIN | ROLE_ROOT)
 /* clang-format off */
 const struct api_route api_storage_routes[] = {
 	{ "GET",    "/v1/storages",         ADMIN, API_READ,  list_storages,   0 },
-	{ "POST",   "/v1/storages",         ADMIN, API_WRITE, post_storage,    BODY_MAX },
+	{ "POST",   "/v1/storages",         ADMIN, API_WRITE, post_storage,    BODY_MAX, after_set },
 	{ "GET",    "/v1/storages/:name",   ADMIN, API_READ,  get_storage,     0 },
-	{ "PUT",    "/v1/storages/:name",   ADMIN, API_WRITE, put_storage,     BODY_MAX },
+	{ "PUT",    "/v1/storages/:name",   ADMIN, API_WRITE, put_storage,     BODY_MAX, after_set },
 	{ "DELETE", "/v1/storages/:name",   ADMIN, API_WRITE, delete_storage,  0 },
+	{ "POST",   "/v1/storages/:name/test", ADMIN, API_READ, start_test,    0, run_test },
 	{ "GET",    "/v1/certificates/:id", ADMIN | ROLE_GATEWAY, API_READ, get_certificate, 0 },
 	{ NULL },
 };

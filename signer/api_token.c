@@ -124,8 +124,8 @@ static int
 delete_tenant(struct store_txn *t, struct api_call *c)
 {
 	static const enum store_kind kinds[] = { KIND_TOKEN, KIND_STORAGE,
-		KIND_REPLACED, KIND_CERTIFICATE, KIND_GATEWAY, KIND_DEVICE,
-		KIND_CONTACT, KIND_REPORT };
+		KIND_REPLACED, KIND_STATUS, KIND_CERTIFICATE, KIND_GATEWAY,
+		KIND_DEVICE, KIND_CONTACT, KIND_REPORT };
 	const char *tenant = c->param[0];
 	int rc = store_del(t, KIND_TENANT, tenant, "");
 

@@ -16,10 +16,12 @@
 
 #include "api.h"
 #include "command.h"
+#include "credential.h"
 #include "daemon.h"
 #include "file_storage.h"
 #include "http_server.h"
 #include "log.h"
+#include "outgoing.h"
 #include "pool.h"
 #include "seal.h"
 #include "signer.h"
@@ -34,6 +36,7 @@
 #define STORAGES_READY 256
 #define FILE_THREADS 4
 #define WRITERS 1
+#define OUTGOING_THREADS 4
 
 static const struct http_route routes[] = {
 	{ "GET HEAD", "/health", api_on_health },
@@ -180,12 +183,15 @@ signer_free(void *self)
 	pool_free(sg->readers);
 	pool_free(sg->writers);
 	pool_free(sg->files);
+	pool_free(sg->outgoing);
+	credentials_free(sg->credentials);
 	updates_free(sg->updates);
 	file_storage_close(sg->file_storage);
 	storage_cache_free(sg->cache);
 	store_close(sg->store);
 	seal_close(sg->seal);
 	free(sg->env.public_url);
+	outgoing_fini();
 	free(sg);
 }
 
@@ -197,6 +203,7 @@ signer_start(struct event_base *base, const void *conf, void **self_out)
 
 	sg->base = base;
 	sg->conf = conf;
+	outgoing_init();
 	rc = open_state(sg);
 	if (rc == 0) {
 		seal_derive(sg->seal, "file-uri", &sg->env.file_key);
@@ -206,6 +213,8 @@ signer_start(struct event_base *base, const void *conf, void **self_out)
 		sg->readers = pool_new(base, (unsigned)sg->conf->threads);
 		sg->writers = pool_new(base, WRITERS);
 		sg->files = pool_new(base, FILE_THREADS);
+		sg->outgoing = pool_new(base, OUTGOING_THREADS);
+		sg->credentials = credentials_new(sg);
 		rc = listen_all(sg);
 	}
 	if (rc != 0) {

@@ -12,10 +12,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "credential.h"
 #include "recipe.h"
 #include "storage.h"
 #include "text.h"
 
+struct explanation;
 struct problem;
 
 /* One request to be signed, decoded; for `sign` on the command line too. */
@@ -26,7 +28,8 @@ struct sign_request {
 	size_t headers_n;
 	const struct pair *query;
 	size_t query_n;
-	int64_t at, expires; /* Unix seconds, seconds */
+	int64_t at, expires;           /* Unix seconds, seconds */
+	const struct credential *cred; /* NULL: the storage's own */
 };
 
 /* The agent is to `act` if status (and code, unless NULL) fit. First wins. */
@@ -57,6 +60,30 @@ struct provider {
 	    const struct storage *s, const struct upload *u, struct recipe *r);
 	const struct answer *answers;
 	size_t answers_n;
+	/* Does it sign with a fetched credential? NULL: never. */
+	bool (*needs_fetch)(const struct storage *s);
+	bool fetch_by_scope; /* one for each scope, else one for all */
+	/*
+	 * Fetch one that is good for keys below scope. Blocks, on a thread for
+	 * it. 0, or -errno with error filled.
+	 */
+	int (*fetch)(const struct storage *s, const char *scope,
+	    bool allow_private, int64_t now_s, struct credential *out,
+	    struct fetch_error *error);
+	/* Make the container if it is missing; 0: it is there now. NULL: it
+	 * cannot. -errno as fetch. */
+	int (*make_place)(const struct storage *s,
+	    const struct credential *cred, bool allow_private, int64_t now_s,
+	    struct fetch_error *error);
+	/* What is wrong, in words, by status and code of an answer. */
+	const struct explanation *explanations;
+	size_t explanations_n;
+};
+
+/* First row that fits; status 0: any, code NULL: any. */
+struct explanation {
+	int status;
+	const char *code, *error, *hint;
 };
 
 extern const struct provider provider_s3, provider_azure, provider_file,

@@ -14,6 +14,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "azure_connection.h"
+#include "azure_rest.h"
 #include "azure_sas.h"
 #include "clock.h"
 #include "endpoint.h"
@@ -21,100 +23,74 @@
 #include "xalloc.h"
 
 #define SV_DEFAULT "2022-11-02"
-/* The emulator's account, which its maker publishes. */
-#define DEV_ACCOUNT "devstoreaccount1"
-#define DEV_KEY                                                                \
-	"Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/"      \
-	"K1SZFPTOtr/KBHBeksoGMGw=="
 #define PARALLEL 4
 #define BLOCKS_MAX 50000
 
 struct azure {
 	struct endpoint endpoint; /* of the blob service */
-	char *account, *key;
+	char *account, *key;      /* key NULL: signed with a delegation key */
 	char *host;
+	char *base; /* "https://host/path" */
 };
-
-/* ---- the connection string ----------------------------------------------- */
-
-struct connection {
-	char *protocol, *account, *key, *suffix, *blob_endpoint, *sas;
-	bool development;
-};
-
-static void
-connection_fini(struct connection *c)
-{
-	free(c->protocol);
-	free(c->account);
-	free(c->key);
-	free(c->suffix);
-	free(c->blob_endpoint);
-	free(c->sas);
-}
-
-static void
-take(char **field, const char *value)
-{
-	free(*field);
-	*field = value[0] != '\0' ? xstrdup(value) : NULL;
-}
-
-/* "Name=value;Name=value"; a value may hold '='. Unknown names are let be. */
-static int
-connection_parse(const char *s, struct connection *c)
-{
-	char *copy = xstrdup(s), *save = NULL;
-	int rc = 0;
-
-	for (char *part = strtok_r(copy, ";", &save); part != NULL;
-	     part = strtok_r(NULL, ";", &save)) {
-		char *eq = strchr(part, '=');
-
-		if (eq == NULL) {
-			rc = -EINVAL;
-			break;
-		}
-		*eq++ = '\0';
-		if (strcasecmp(part, "DefaultEndpointsProtocol") == 0)
-			take(&c->protocol, eq);
-		else if (strcasecmp(part, "AccountName") == 0)
-			take(&c->account, eq);
-		else if (strcasecmp(part, "AccountKey") == 0)
-			take(&c->key, eq);
-		else if (strcasecmp(part, "EndpointSuffix") == 0)
-			take(&c->suffix, eq);
-		else if (strcasecmp(part, "BlobEndpoint") == 0)
-			take(&c->blob_endpoint, eq);
-		else if (strcasecmp(part, "SharedAccessSignature") == 0)
-			take(&c->sas, eq);
-		else if (strcasecmp(part, "UseDevelopmentStorage") == 0)
-			c->development = strcasecmp(eq, "true") == 0;
-	}
-	explicit_bzero(copy, strlen(copy));
-	free(copy);
-	if (c->development) {
-		take(&c->account, DEV_ACCOUNT);
-		take(&c->key, DEV_KEY);
-		take(&c->blob_endpoint, "http://127.0.0.1:10000/" DEV_ACCOUNT);
-	}
-	return rc;
-}
-
-static char *
-connection_endpoint(const struct connection *c)
-{
-	if (c->blob_endpoint != NULL)
-		return xstrdup(c->blob_endpoint);
-	return xasprintf("%s://%s.blob.%s",
-	    c->protocol != NULL ? c->protocol : "https", c->account,
-	    c->suffix != NULL ? c->suffix : "core.windows.net");
-}
 
 /* ---- checks -------------------------------------------------------------- */
 
+/* An application's credentials, for user delegation keys. */
+static bool
+has_client(const struct storage *s)
+{
+	return s->text[ST_TENANT_ID] != NULL && s->text[ST_CLIENT_ID] != NULL &&
+	    s->text[ST_CLIENT_SECRET] != NULL;
+}
+
+/* "https://ACCOUNT.blob..." or, of an emulator, "https://host/ACCOUNT". */
 static void
-check_credentials(struct connection *c, struct azure *x, struct problem *p)
+account_of_endpoint(struct azure *x)
+{
+	const char *path = x->endpoint.path;
+
+	if (x->account != NULL)
+		return;
+	if (path[0] != '\0')
+		x->account = xstrndup(path + 1, strcspn(path + 1, "/"));
+	else
+		x->account =
+		    xstrndup(x->endpoint.host, strcspn(x->endpoint.host, "."));
+}
+
+static void
+check_client(struct storage *s, struct azure *x, struct problem *p)
+{
+	const char *authority = s->text[ST_AUTHORITY];
+	struct endpoint e = { 0 };
+
+	if (s->text[ST_ENDPOINT] == NULL ||
+	    endpoint_parse(s->text[ST_ENDPOINT], &x->endpoint) != 0) {
+		problem_field(p, "/endpoint",
+		    "Write https://ACCOUNT.blob.core.windows.net.",
+		    "With clientId the address of the account is needed.");
+		return;
+	}
+	if (strcmp(x->endpoint.scheme, "https") != 0)
+		problem_field(p, "/endpoint", "Use https.",
+		    "User delegation keys are given out by https only.");
+	if (authority != NULL &&
+	    (endpoint_parse(authority, &e) != 0 ||
+		(strcmp(e.scheme, "https") != 0 && !s->allow_http)))
+		problem_field(p, "/authority",
+		    "Leave it out, or write https://HOST.",
+		    "This is no address of a token service.");
+	if (strpbrk(s->text[ST_TENANT_ID], "/?#% ") != NULL)
+		problem_field(p, "/tenantId",
+		    "The directory (tenant) ID in the portal.",
+		    "This is no id of a tenant.");
+	endpoint_fini(&e);
+	account_of_endpoint(x);
+}
+
+static void
+check_credentials(
+    struct azure_connection *c, struct azure *x, struct problem *p)
 {
 	uint8_t *raw;
 	size_t n;
@@ -144,11 +120,11 @@ check_credentials(struct connection *c, struct azure *x, struct problem *p)
  * either says https, http only where it is allowed.
  */
 static void
-check_endpoint(struct storage *s, const struct connection *c, struct azure *x,
-    struct problem *p)
+check_endpoint(struct storage *s, const struct azure_connection *c,
+    struct azure *x, struct problem *p)
 {
 	const char *given = s->text[ST_ENDPOINT];
-	char *from = connection_endpoint(c);
+	char *from = azure_connection_endpoint(c);
 	struct endpoint other = { 0 };
 
 	if (endpoint_parse(from, &other) != 0) {
@@ -233,29 +209,35 @@ static void
 azure_check(struct storage *s, struct problem *p)
 {
 	struct azure *x = xcalloc(1, sizeof(*x));
-	struct connection c = { 0 };
+	struct azure_connection c = { 0 };
 
 	s->priv = x;
 	check_fields(s, p);
-	if (s->text[ST_CONNECTION_STRING] == NULL) {
+	if (s->text[ST_CONNECTION_STRING] == NULL && !has_client(s)) {
 		problem_field(p, "/connectionString",
 		    "Set connectionString (storage account, Security, Access "
-		    "keys in the portal).",
+		    "keys in the portal), or tenantId, clientId, clientSecret "
+		    "and endpoint of an application.",
 		    "There are no credentials to sign with.");
 		return;
 	}
-	if (connection_parse(s->text[ST_CONNECTION_STRING], &c) != 0)
+	if (s->text[ST_CONNECTION_STRING] == NULL)
+		check_client(s, x, p);
+	else if (azure_connection_parse(s->text[ST_CONNECTION_STRING], &c) != 0)
 		problem_field(p, "/connectionString",
 		    "It reads AccountName=...;AccountKey=...;"
 		    "EndpointSuffix=core.windows.net",
 		    "This is no connection string.");
 	else
 		check_credentials(&c, x, p);
-	if (x->account != NULL)
+	if (x->key != NULL)
 		check_endpoint(s, &c, x, p);
-	if (x->endpoint.host != NULL)
+	if (x->endpoint.host != NULL) {
 		x->host = endpoint_authority(&x->endpoint, NULL);
-	connection_fini(&c);
+		x->base = xasprintf(
+		    "%s://%s%s", x->endpoint.scheme, x->host, x->endpoint.path);
+	}
+	azure_connection_fini(&c);
 }
 
 static void
@@ -269,6 +251,7 @@ azure_free_priv(void *priv)
 		explicit_bzero(x->key, strlen(x->key));
 	free(x->key);
 	free(x->host);
+	free(x->base);
 	free(x);
 }
 
@@ -345,6 +328,18 @@ write_base(const struct azure *x, const struct storage *s, const char *key,
 	text_char(uri, '?');
 }
 
+static struct azure_udk
+delegation_key(const struct credential *c)
+{
+	return (struct azure_udk){ .oid = c->text[UDK_OID],
+		.tid = c->text[UDK_TID],
+		.start = c->text[UDK_START],
+		.expiry = c->text[UDK_EXPIRY],
+		.service = c->text[UDK_SERVICE],
+		.version = c->text[UDK_VERSION],
+		.value = c->text[UDK_VALUE] };
+}
+
 static int
 azure_sign(
     const struct storage *s, const struct sign_request *r, struct text *uri)
@@ -363,8 +358,15 @@ azure_sign(
 		    : SV_DEFAULT,
 	};
 	struct text query = { 0 };
+	struct azure_udk udk;
 	int rc;
 
+	if (x->key == NULL && r->cred == NULL)
+		return -ENOKEY;
+	if (x->key == NULL) {
+		udk = delegation_key(r->cred);
+		sas.udk = &udk;
+	}
 	if (r->key != NULL && provider_check_key(r->key) != 0)
 		return -EINVAL;
 	if (r->expires < 1 || r->expires > provider_azure.expires_max)
@@ -408,6 +410,7 @@ add(const struct storage *s, const struct upload *u, const struct pair *query,
 		.query_n = query_n,
 		.at = u->at,
 		.expires = u->expires,
+		.cred = u->cred,
 	};
 	struct text uri = { 0 };
 	int rc = azure_sign(s, &sr, &uri);
@@ -606,6 +609,51 @@ azure_recipe(const struct storage *s, const struct upload *u, struct recipe *r)
 	}
 }
 
+/* ---- calls of our own ---------------------------------------------------- */
+
+static bool
+azure_needs_fetch(const struct storage *s)
+{
+	const struct azure *x = s->priv;
+
+	return x->key == NULL;
+}
+
+/* A delegation key cannot be cut down to a scope: each SAS is, to its blob. */
+static int
+azure_fetch(const struct storage *s, const char *scope, bool allow_private,
+    int64_t now_s, struct credential *out, struct fetch_error *error)
+{
+	const struct azure *x = s->priv;
+
+	return azure_fetch_udk(s, x->base, allow_private, now_s, out, error);
+}
+
+static int
+azure_make_place(const struct storage *s, const struct credential *cred,
+    bool allow_private, int64_t now_s, struct fetch_error *error)
+{
+	const struct azure *x = s->priv;
+
+	return azure_make_container(
+	    s, x->base, x->account, x->key, cred, allow_private, now_s, error);
+}
+
+/* clang-format off */
+static const struct explanation explanations[] = {
+	{ 0, "AuthenticationFailed", "The store does not accept the signature",
+	  "Copy the connection string again, and check the clock of this machine." },
+	{ 0, "AuthorizationFailure", "The store does not accept the signature",
+	  "Copy the connection string again; check the account's firewall." },
+	{ 0, "AuthorizationPermissionMismatch", "The credentials may not do this",
+	  "Give the application the role Storage Blob Data Contributor." },
+	{ 0, "KeyBasedAuthenticationNotPermitted", "The account does not allow access by key",
+	  "Use tenantId, clientId and clientSecret, or allow shared keys." },
+	{ 0, "ContainerNotFound", "There is no such container", "Make it, or correct container." },
+	{ 0, "AccountIsDisabled", "The account is disabled", "Enable it in the portal." },
+};
+/* clang-format on */
+
 /* 403 on an existing blob is what a create-only signature gives. */
 /* clang-format off */
 static const struct answer answers[] = {
@@ -638,6 +686,8 @@ const struct provider provider_azure = {
 	.type = "AZURE",
 	.texts = ST_BIT(ST_ENDPOINT) | ST_BIT(ST_CONNECTION_STRING) |
 	    ST_BIT(ST_CONTAINER) | ST_BIT(ST_SAS_VERSION) |
+	    ST_BIT(ST_TENANT_ID) | ST_BIT(ST_CLIENT_ID) |
+	    ST_BIT(ST_CLIENT_SECRET) | ST_BIT(ST_AUTHORITY) |
 	    ST_BIT(ST_ACCESS_TIER),
 	.required = 0,
 	.expires_max = 366 * 86400,
@@ -648,4 +698,9 @@ const struct provider provider_azure = {
 	.recipe = azure_recipe,
 	.answers = answers,
 	.answers_n = sizeof(answers) / sizeof(answers[0]),
+	.needs_fetch = azure_needs_fetch,
+	.fetch = azure_fetch,
+	.make_place = azure_make_place,
+	.explanations = explanations,
+	.explanations_n = sizeof(explanations) / sizeof(explanations[0]),
 };

@@ -17,6 +17,8 @@
 #include <strings.h>
 
 #include "endpoint.h"
+#include "json.h"
+#include "outgoing.h"
 #include "problem.h"
 #include "url.h"
 #include "xml_store.h"
@@ -24,9 +26,13 @@
 
 /* The smallest part that S3 takes. */
 #define PART_MIN (5 << 20)
+#define SESSION_SECONDS "3600"
+
+/* Texts of a fetched credential. */
+enum { SESSION_ID, SESSION_SECRET, SESSION_TOKEN };
 
 struct s3 {
-	struct endpoint endpoint;
+	struct endpoint endpoint, sts;
 	char *host;   /* authority of every URI */
 	char *prefix; /* of the path: "/prefix/bucket" or "/prefix" */
 	const char *region;
@@ -124,6 +130,8 @@ check_fields(struct storage *s, struct problem *p)
 		    "S3 takes no smaller parts.");
 }
 
+static void check_role(struct storage *s, struct s3 *x, struct problem *p);
+
 static void
 s3_check(struct storage *s, struct problem *p)
 {
@@ -151,6 +159,7 @@ s3_check(struct storage *s, struct problem *p)
 		return;
 	}
 	check_endpoint(s, x, p);
+	check_role(s, x, p);
 	if (p->status != 0 || bucket == NULL)
 		return;
 	virtual = is_virtual(s, &x->endpoint);
@@ -170,6 +179,7 @@ s3_free_priv(void *priv)
 	struct s3 *x = priv;
 
 	endpoint_fini(&x->endpoint);
+	endpoint_fini(&x->sts);
 	free(x->host);
 	free(x->prefix);
 	pthread_rwlock_destroy(&x->lock);
@@ -227,15 +237,24 @@ s3_sign(const struct storage *s, const struct sign_request *r, struct text *uri)
 		.at = r->at,
 		.expires = r->expires,
 	};
+	struct sigv4_key session;
 	int rc;
 
 	if (r->key != NULL && provider_check_key(r->key) != 0)
 		return -EINVAL;
 	s3_path(x, r->key, &path);
 	q.path = path.s;
-	key_lock(s, x, r->at);
-	rc = sigv4_presign(&x->key, &q, uri, NULL);
-	pthread_rwlock_unlock(&x->lock);
+	if (r->cred != NULL) {
+		sigv4_key_init(&session, r->cred->text[SESSION_ID],
+		    r->cred->text[SESSION_SECRET], r->cred->text[SESSION_TOKEN],
+		    x->region, "s3", r->at);
+		rc = sigv4_presign(&session, &q, uri, NULL);
+		sigv4_key_fini(&session);
+	} else {
+		key_lock(s, x, r->at);
+		rc = sigv4_presign(&x->key, &q, uri, NULL);
+		pthread_rwlock_unlock(&x->lock);
+	}
 	text_fini(&path);
 	return rc;
 }
@@ -284,6 +303,208 @@ s3_recipe(const struct storage *s, const struct upload *u, struct recipe *r)
 	return xml_recipe(&store, s, u, r);
 }
 
+/* ---- sessions of a role -------------------------------------------------- */
+
+static bool
+s3_needs_fetch(const struct storage *s)
+{
+	return s->text[ST_ROLE_ARN] != NULL;
+}
+
+/* What a key must not mean in a policy's pattern ("IAM: policy variables"). */
+static void
+add_pattern(struct text *t, const char *s)
+{
+	for (; *s != '\0'; s++) {
+		if (strchr("*?$", *s) != NULL) {
+			text_str(t, "${");
+			text_char(t, *s);
+			text_char(t, '}');
+		} else {
+			text_char(t, *s);
+		}
+	}
+}
+
+/* No more than uploading below the scope. */
+static char *
+session_policy(const struct storage *s, const char *scope)
+{
+	static const char *const actions[] = { "s3:PutObject", "s3:GetObject",
+		"s3:DeleteObject", "s3:AbortMultipartUpload",
+		"s3:ListMultipartUploadParts" };
+	const char *partition = s->text[ST_ROLE_ARN] + 4; /* "arn:" */
+	cJSON *doc = cJSON_CreateObject(), *st, *list;
+	struct text arn = { 0 };
+	char *line;
+
+	text_str(&arn, "arn:");
+	text_add(&arn, partition, strcspn(partition, ":"));
+	text_str(&arn, ":s3:::");
+	text_str(&arn, s->text[ST_BUCKET]);
+	text_char(&arn, '/');
+	add_pattern(&arn, scope);
+	text_char(&arn, '*');
+	cJSON_AddStringToObject(doc, "Version", "2012-10-17");
+	list = cJSON_AddArrayToObject(doc, "Statement");
+	st = cJSON_CreateObject();
+	cJSON_AddItemToArray(list, st);
+	cJSON_AddStringToObject(st, "Effect", "Allow");
+	cJSON_AddItemToObject(st, "Action",
+	    cJSON_CreateStringArray(
+		actions, sizeof(actions) / sizeof(actions[0])));
+	json_add_text(st, "Resource", arn.s);
+	line = json_line(doc);
+	cJSON_Delete(doc);
+	text_fini(&arn);
+	return line;
+}
+
+static void
+add_form(struct text *t, const char *name, const char *value)
+{
+	if (value == NULL)
+		return;
+	if (t->n != 0)
+		text_char(t, '&');
+	text_str(t, name);
+	text_char(t, '=');
+	text_encode(t, value, strlen(value), false);
+}
+
+static void
+session_form(const struct storage *s, const char *scope, struct text *form)
+{
+	char *policy = session_policy(s, scope);
+	char *session = xasprintf("edgehaul-%.50s", s->name);
+
+	add_form(form, "Action", "AssumeRole");
+	add_form(form, "Version", "2011-06-15");
+	add_form(form, "RoleArn", s->text[ST_ROLE_ARN]);
+	add_form(form, "RoleSessionName", session);
+	add_form(form, "DurationSeconds", SESSION_SECONDS);
+	add_form(form, "ExternalId", s->text[ST_EXTERNAL_ID]);
+	add_form(form, "Policy", policy);
+	free(policy);
+	free(session);
+}
+
+/* Send a form to the STS service, signed in the header. */
+static void
+call_sts(const struct storage *s, const struct endpoint *e,
+    const struct text *form, bool allow_private, int64_t now_s,
+    struct out_answer *a)
+{
+	const struct s3 *x = s->priv;
+	struct pair headers[6] = {
+		{ "content-type", "application/x-www-form-urlencoded" },
+	};
+	char *host = endpoint_authority(e, NULL);
+	char *path = xasprintf("%s/", e->path), *out[4];
+	char *uri = xasprintf("%s://%s%s", e->scheme, host, path);
+	struct sigv4_request q = { .method = "POST",
+		.scheme = e->scheme,
+		.host = host,
+		.path = path,
+		.headers = headers,
+		.headers_n = 1,
+		.at = now_s,
+		.body = form->s,
+		.body_n = form->n };
+	struct out_request rq = { .method = "POST",
+		.uri = uri,
+		.headers = headers,
+		.headers_n = 1,
+		.body = form->s,
+		.body_n = form->n,
+		.ca_pem = s->text[ST_CERTIFICATE],
+		.allow_private = allow_private,
+		.timeout_ms = 10000 };
+	struct sigv4_key key;
+	size_t n = 0;
+
+	sigv4_key_init(&key, s->text[ST_ACCESS_KEY_ID],
+	    s->text[ST_SECRET_ACCESS_KEY], s->text[ST_SESSION_TOKEN], x->region,
+	    "sts", now_s);
+	if (sigv4_authorize(&key, &q, out, &n) != 0)
+		n = 0;
+	sigv4_key_fini(&key);
+	for (size_t i = 0; i < n; i++) {
+		char *colon = strchr(out[i], ':');
+
+		*colon = '\0';
+		headers[rq.headers_n++] = (struct pair){ out[i], colon + 2 };
+	}
+	outgoing_call(&rq, a);
+	for (size_t i = 0; i < n; i++)
+		free(out[i]);
+	free(host);
+	free(path);
+	free(uri);
+}
+
+static int
+s3_fetch(const struct storage *s, const char *scope, bool allow_private,
+    int64_t now_s, struct credential *out, struct fetch_error *error)
+{
+	const struct s3 *x = s->priv;
+	struct text form = { 0 };
+	struct out_answer a;
+	char *code;
+
+	session_form(s, scope, &form);
+	call_sts(s, &x->sts, &form, allow_private, now_s, &a);
+	text_fini(&form);
+	out->text[SESSION_ID] = xml_tag(a.body.s, "AccessKeyId");
+	out->text[SESSION_SECRET] = xml_tag(a.body.s, "SecretAccessKey");
+	out->text[SESSION_TOKEN] = xml_tag(a.body.s, "SessionToken");
+	out->expires_s = now_s + atoi(SESSION_SECONDS) - 60;
+	if (a.fault == OUT_OK && a.status == 200 &&
+	    out->text[SESSION_ID] != NULL &&
+	    out->text[SESSION_SECRET] != NULL &&
+	    out->text[SESSION_TOKEN] != NULL) {
+		out_answer_fini(&a);
+		return 0;
+	}
+	code = xml_tag(a.body.s, "Code");
+	snprintf(error->error, sizeof(error->error),
+	    "AssumeRole at %s: %s %.100s", x->sts.host,
+	    a.fault != OUT_OK ? a.error : "refused", code != NULL ? code : "");
+	error->hint = a.fault != OUT_OK
+	    ? "Check stsEndpoint and that this machine reaches it."
+	    : "Check roleArn, externalId and that its trust policy names the "
+	      "owner of accessKeyId.";
+	free(code);
+	credential_drop(out);
+	out_answer_fini(&a);
+	return -EACCES;
+}
+
+static void
+check_role(struct storage *s, struct s3 *x, struct problem *p)
+{
+	const char *given = s->text[ST_STS_ENDPOINT];
+	char *uri;
+
+	if (s->text[ST_ROLE_ARN] == NULL)
+		return;
+	if (strncmp(s->text[ST_ROLE_ARN], "arn:", 4) != 0)
+		problem_field(p, "/roleArn",
+		    "It reads arn:aws:iam::111122223333:role/NAME.",
+		    "This is no ARN of a role.");
+	if (given == NULL && s->text[ST_ENDPOINT] != NULL)
+		given = s->text[ST_ENDPOINT];
+	uri = given != NULL
+	    ? xstrdup(given)
+	    : xasprintf("https://sts.%s.amazonaws.com%s", x->region,
+		  strncmp(x->region, "cn-", 3) == 0 ? ".cn" : "");
+	if (endpoint_parse(uri, &x->sts) != 0 ||
+	    (strcmp(x->sts.scheme, "http") == 0 && !s->allow_http))
+		problem_field(p, "/stsEndpoint", "Write https://HOST.",
+		    "This is no address to ask for credentials.");
+	free(uri);
+}
+
 /*
  * 403 AccessDenied is also what an expired URI gives (radosgw, Swift and AWS
  * tell them apart only in the text), so a fresh one is tried first.
@@ -320,12 +541,37 @@ static const struct answer answers[] = {
 };
 /* clang-format on */
 
+/* clang-format off */
+static const struct explanation explanations[] = {
+	{ 0, "SignatureDoesNotMatch", "The store says that secretAccessKey is wrong",
+	  "Copy the secret again; check the clock of this machine, and the region." },
+	{ 0, "InvalidAccessKeyId", "The store does not know accessKeyId",
+	  "Copy the key again, and check that the endpoint is that of its account." },
+	{ 0, "RequestTimeTooSkewed", "The clock of this machine is wrong",
+	  "Set the clock by NTP." },
+	{ 0, "NoSuchBucket", "There is no such bucket",
+	  "Make it at the provider, or correct bucket." },
+	{ 0, "AuthorizationHeaderMalformed", "The region is wrong",
+	  "Set region to that of the bucket." },
+	{ 0, "PermanentRedirect", "The bucket is in another region",
+	  "Set region to that of the bucket." },
+	{ 301, NULL, "The bucket is in another region", "Set region to that of the bucket." },
+	{ 0, "InvalidStorageClass", "The store does not have this storageClass",
+	  "Leave storageClass out, or use one that it has." },
+	{ 501, NULL, "The store does not know a header that is sent",
+	  "Set \"noOverwrite\": false if it does not know If-None-Match." },
+	{ 403, NULL, "The key may not do this in the bucket",
+	  "Give it s3:PutObject, s3:GetObject and s3:DeleteObject; see doc/storage-s3.md." },
+};
+/* clang-format on */
+
 const struct provider provider_s3 = {
 	.type = "S3",
 	.texts = ST_BIT(ST_ENDPOINT) | ST_BIT(ST_BUCKET) | ST_BIT(ST_REGION) |
 	    ST_BIT(ST_ADDRESSING) | ST_BIT(ST_ACCESS_KEY_ID) |
 	    ST_BIT(ST_SECRET_ACCESS_KEY) | ST_BIT(ST_SESSION_TOKEN) |
-	    ST_BIT(ST_STORAGE_CLASS),
+	    ST_BIT(ST_STORAGE_CLASS) | ST_BIT(ST_ROLE_ARN) |
+	    ST_BIT(ST_EXTERNAL_ID) | ST_BIT(ST_STS_ENDPOINT),
 	.required = ST_BIT(ST_BUCKET),
 	.expires_max = SIGV4_EXPIRES_MAX,
 	.check = s3_check,
@@ -335,4 +581,9 @@ const struct provider provider_s3 = {
 	.recipe = s3_recipe,
 	.answers = answers,
 	.answers_n = sizeof(answers) / sizeof(answers[0]),
+	.needs_fetch = s3_needs_fetch,
+	.fetch_by_scope = true,
+	.fetch = s3_fetch,
+	.explanations = explanations,
+	.explanations_n = sizeof(explanations) / sizeof(explanations[0]),
 };

@@ -13,6 +13,8 @@
 
 #include "sigv4.h"
 
+struct credential;
+
 enum step { STEP_WHOLE, STEP_START, STEP_PART, STEP_FINISH, STEP_ABORT };
 
 /* One entry of POST /v1/sign, checked. Texts are borrowed; NULL: not given. */
@@ -27,6 +29,7 @@ struct upload {
 	int64_t part;      /* from 1 */
 	const cJSON *kept; /* object */
 	int64_t at, expires;
+	const struct credential *cred; /* NULL: the storage's own */
 };
 
 /* Headers of a request: names unique in any case, the last value stays. */

@@ -10,6 +10,7 @@
 #include "storage.h"
 
 struct event_base;
+struct credentials;
 struct file_storage;
 struct http_server;
 struct pool;
@@ -27,9 +28,11 @@ struct signer {
 	struct seal *seal;
 	struct sign_env env;
 	struct storage_cache *cache;
-	struct pool *readers; /* calls that only read the store, and sign */
-	struct pool *writers; /* calls that change it: each waits for a sync */
-	struct pool *files;   /* of file_storage */
+	struct pool *readers;  /* calls that only read the store, and sign */
+	struct pool *writers;  /* calls that change it: each waits for a sync */
+	struct pool *files;    /* of file_storage */
+	struct pool *outgoing; /* calls to stores and token services */
+	struct credentials *credentials;
 	struct file_storage *file_storage;
 	struct updates *updates; /* long polls */
 	bool stopping;

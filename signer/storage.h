@@ -64,6 +64,7 @@ struct storage {
 	bool no_overwrite;    /* ask the store to refuse an existing key */
 	int64_t expires_s;    /* of a URI */
 	int64_t part_size;    /* octets; uploads over it go in parts */
+	char row_id[33];      /* of the row it was made of; "" if of none */
 	char *certificate_id; /* NULL without a certificate */
 	cJSON *warnings;      /* array of texts */
 	void *priv;           /* the provider's */

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/queue.h>
 
+#include "digest.h"
 #include "json.h"
 #include "problem.h"
 #include "storage.h"
@@ -127,7 +128,7 @@ storage_cache_get(struct storage_cache *c, struct store_txn *t,
 {
 	struct storage *s;
 	struct entry *e;
-	char *row;
+	char *row, hex[65];
 	size_t n;
 	int rc = store_get(t, KIND_STORAGE, tenant, name, &row, &n);
 
@@ -154,6 +155,8 @@ storage_cache_get(struct storage_cache *c, struct store_txn *t,
 	e = find(c, tenant, name);
 	if (e != NULL)
 		drop(c, e);
+	digest_sha256_hex(row, n, hex);
+	memcpy(s->row_id, hex, sizeof(s->row_id) - 1);
 	e = xcalloc(1, sizeof(*e));
 	e->s = s;
 	e->row = row;

@@ -20,6 +20,7 @@ enum store_kind {
 	KIND_TOKEN,       /* tenant, token id */
 	KIND_STORAGE,     /* tenant, name */
 	KIND_REPLACED,    /* tenant, name/version: a storage as it was */
+	KIND_STATUS,      /* tenant, name: how the storage's last test went */
 	KIND_CERTIFICATE, /* tenant, certificate id */
 	KIND_GATEWAY,     /* tenant, gateway */
 	KIND_DEVICE,      /* tenant, gateway/device */

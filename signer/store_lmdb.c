@@ -32,6 +32,7 @@ static const char letters[KINDS] = {
 	[KIND_TOKEN] = 'k',
 	[KIND_STORAGE] = 's',
 	[KIND_REPLACED] = 'p',
+	[KIND_STATUS] = 'h',
 	[KIND_CERTIFICATE] = 'c',
 	[KIND_GATEWAY] = 'g',
 	[KIND_DEVICE] = 'd',

@@ -31,6 +31,7 @@ add(const struct storage *s, const struct upload *u, const struct pair *query,
 		.query_n = query_n,
 		.at = u->at,
 		.expires = u->expires,
+		.cred = u->cred,
 	};
 	struct text uri = { 0 };
 	int rc = s->provider->sign(s, &sr, &uri);

@@ -176,6 +176,32 @@ sub parts {
 	    "$name: abort it");
 }
 
+# POST .../test tells in words what is wrong.
+sub tested {
+	my ($name, %doc) = @_;
+	$s->storage($name, %doc);
+	my $r = $s->rest('POST', "/v1/storages/$name/test");
+	is($r->{status}, 200, "$name: tested");
+	is_deeply($s->rest('GET', "/v1/storages/$name")->{json}{status},
+	    $r->{json}, "$name: GET shows how it went");
+	return $r->{json};
+}
+sub wrong {
+	my ($name, $like, %doc) = @_;
+	my $st = tested($name, %doc);
+	ok(!$st->{ok}, "$name: it does not work");
+	like($st->{error}, $like, "$name: told in words");
+	ok($st->{hint}, "$name: and what to do");
+}
+my $st = tested('file', type => 'FILE');
+ok($st->{ok}, 'FILE works') or diag(json_encode($st));
+my %nowhere = (type => 'S3', bucket => 'shots', accessKeyId => 'a',
+    secretAccessKey => 'b', allowHttp => JSON::PP::true());
+wrong('dns', qr/resolve/, %nowhere, endpoint => 'http://no-such.invalid');
+wrong('refused', qr/connect/i, %nowhere,
+    endpoint => 'http://127.0.0.1:' . Edgehaul::free_port());
+wrong('tls', qr/SSL|TLS/i, %nowhere, endpoint => $s->url =~ s/http:/https:/r);
+
 SKIP: {
 	need(1, 'radosgw');
 	my $store = Edgehaul->radosgw->bucket('shots');
@@ -190,6 +216,48 @@ SKIP: {
 	$s->storage('gone', %doc, bucket => 'no-such-bucket');
 	$r = perform(sign(upload_of('gone', 'w', 'x'))->{requests}[0], 'x');
 	is(what_to_do('gone', $r), 'wait', 's3: the same for a missing bucket');
+
+	$st = tested('s3', %doc, partSize => 5 << 20);
+	ok($st->{ok}, 's3 works') or diag(json_encode($st));
+	is(scalar(grep { /probe/ } $store->keys('shots')), 0, 'the probe is gone');
+	wrong('wrong', qr/secretAccessKey is wrong/, %doc, secretAccessKey => 'x');
+	wrong('wrong', qr/accessKeyId/, %doc, accessKeyId => 'nobody');
+	wrong('gone', qr/no such bucket/, %doc, bucket => 'no-such-bucket');
+
+	# A role's sessions, cut down to the prefix of the gateway.
+	$store->stop_quietly;
+	local $ENV{RADOSGW_STS} = 1;
+	$store = Edgehaul->radosgw->bucket('shots');
+	%doc = $store->storage('shots');
+	$s->storage('s3', %doc);
+	my @admin = ('radosgw-admin', '-c', "$store->{dir}/ceph.conf", '-n',
+	    'client.admin', '--no-mon-config');
+	system("@admin role create --role-name=edge --path=/ '--assume-role-policy-doc="
+	    . json_encode({ Version => '2012-10-17', Statement => [{ Effect =>
+		'Allow', Principal => { AWS => ['arn:aws:iam:::user/test'] },
+		Action => ['sts:AssumeRole'] }] }) . "' >/dev/null 2>&1");
+	system("@admin role-policy put --role-name=edge --policy-name=p '--policy-doc="
+	    . json_encode({ Version => '2012-10-17', Statement => [{ Effect =>
+		'Allow', Action => ['s3:*'], Resource => 'arn:aws:s3:::*' }] })
+	    . "' >/dev/null 2>&1");
+	my %role = (%doc, roleArn => 'arn:aws:iam:::role/edge');
+	$r = $s->rest('PUT', '/v1/storages/role', json => \%role);
+	is($r->{json}{status}{ok}, JSON::PP::true(), 'a session is got at once')
+	    or diag($r->{content});
+	ok(tested('role', %role)->{ok}, 'and works');
+	my $recipe = sign(upload_of('role', 'by-role', 'abc'));
+	like($recipe->{uri}, qr/X-Amz-Security-Token=/, 'signed with a session');
+	ok(follow($recipe, 'abc', {}), 'which the store takes');
+	cmp_ok($recipe->{expiresIn}, '<=', 3600, 'no longer than the session');
+	$r = $s->rest('PUT', '/v1/storages/norole',
+	    json => { %role, roleArn => 'arn:aws:iam:::role/none' });
+	is($r->{json}{status}{ok}, JSON::PP::false(), 'a role that is not there');
+	my ($bad, $good) = @{ Edgehaul::http('POST', $s->url . '/v1/sign', token =>
+		$gw, json => { uploads => [{ id => '1', upload_of('norole', 'x', 'x') },
+			{ id => '2', upload_of('s3', 'x', 'x') }] })->{json}{results} };
+	is($bad->{error}{status}, 503, 'its uploads have to wait');
+	ok($bad->{error}{retryAfter}, 'it says how long');
+	ok($good->{recipe}, 'those to another storage do not');
 }
 SKIP: {
 	need(1, 'azurite');
@@ -200,5 +268,12 @@ SKIP: {
 	$s->storage('gone2', $store->storage('no-such-one'));
 	my $r = perform(sign(upload_of('gone2', 'w', 'x'))->{requests}[0], 'x');
 	is(what_to_do('gone2', $r), 'wait', 'azure: a missing container');
+	my %doc = $store->storage('shots');
+	$st = tested('azure', %doc);
+	ok($st->{ok}, 'azure works') or diag(json_encode($st));
+	$st = tested('made', %doc, container => 'made-by-us');
+	ok($st->{ok}, 'a missing container is made') or diag(json_encode($st));
+	wrong('wrong2', qr/signature/, %doc, connectionString =>
+	    $doc{connectionString} =~ s/AccountKey=..../AccountKey=AAAA/r);
 }
 finish;

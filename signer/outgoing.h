@@ -1,0 +1,56 @@
+/*
+ * outgoing.h - requests that the signer itself makes, to stores and for tokens
+ *
+ * Blocking, by libcurl: call them on a thread of the pool for it. No redirects,
+ * no environment, bounded time and answers. Addresses that a tenant could use
+ * to look around in the operator's network are refused unless allow_private.
+ */
+#ifndef OUTGOING_H
+#define OUTGOING_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "sigv4.h"
+#include "text.h"
+
+enum out_fault {
+	OUT_OK, /* there is an answer, of whatever status */
+	OUT_DNS,
+	OUT_PRIVATE, /* the address is not one to be called */
+	OUT_CONNECT,
+	OUT_TLS,
+	OUT_TIMEOUT,
+	OUT_OTHER
+};
+
+struct out_request {
+	const char *method, *uri;
+	const struct pair *headers;
+	size_t headers_n;
+	const char *body; /* NULL: none */
+	size_t body_n;
+	const char *ca_pem; /* NULL: the system's authorities */
+	bool allow_private;
+	long timeout_ms;
+};
+
+struct out_answer {
+	enum out_fault fault;
+	char error[256]; /* of a fault, for people */
+	int status;
+	char date[64]; /* header Date, "" if there is none */
+	struct text body;
+};
+
+/* Once in a process. */
+int outgoing_init(void);
+void outgoing_fini(void);
+/* out_answer_fini() afterwards, whatever came. */
+void outgoing_call(const struct out_request *rq, struct out_answer *a);
+void out_answer_fini(struct out_answer *a);
+
+/* Text of the first <tag>...</tag>, entities decoded; malloc'd or NULL. */
+char *xml_tag(const char *body, const char *tag);
+
+#endif
