@@ -148,6 +148,10 @@ verify_answer(struct delivery *d, char *why, size_t n)
 	const uint8_t *digest;
 	size_t digest_n;
 
+	if (d->ask == ASK_LOOK && v->header == NULL && v->size_header == NULL) {
+		snprintf(why, n, "the signer does not say what to compare");
+		return VERIFY_UNKNOWN;
+	}
 	if (rc != VERIFY_FITS || v->header == NULL)
 		return rc;
 	if (d->seen[0][0] == '\0') {

@@ -103,6 +103,14 @@ $cloud->rules(verify => { header => 'X-Nowhere', digest => 'md5-hex' },
 $id = put('md5.bin', $body{'many.bin'});
 ok($gw->drained(20, $sent), 'the same by MD5, for which it is read again');
 
+$cloud->rules(verify => { header => 'X-Nowhere', digest => 'md5-hex' },
+	head_verify => {});
+$id = put('blind.jpg', jpeg());
+ok(wait_for(sub { error_of($id) =~ /what to compare/ }),
+	'a HEAD that compares nothing proves nothing');
+$cloud->rules;
+ok($gw->drained(40, $sent), 'it goes out when there is something');
+
 # ---- never: quarantine -------------------------------------------------------
 $cloud->rules(put => [{ key => 'never', status => 400, code => 'Never' }]);
 $id = put('never.jpg', jpeg());
