@@ -70,6 +70,8 @@ static const struct conf_key keys[] = {
 	  "largest file that is taken" },
 	{ "limits", "max_connections", CONF_INT, AT(max_connections), "6000", "1", "100000", NULL, RL,
 	  "connections of devices at one time" },
+	{ "limits", "max_per_address", CONF_INT, AT(max_per_address), "none", "1", "100000", NULL, RL | NN,
+	  "connections of one address at one time" },
 	{ "limits", "head_timeout", CONF_MSEC, AT(head_timeout_ms), "10 s", "100 ms", "1 h", NULL, RL,
 	  "how long a device may take for the head of a request" },
 	{ "limits", "min_rate", CONF_RATE, AT(min_rate), "500 B", "1 B", "1 GB", NULL, RL,

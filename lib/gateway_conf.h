@@ -31,7 +31,8 @@ struct gateway_conf {
 	struct conf_share free_floor;
 	int sync_order, when_full, on_same_name;
 	/* [limits] */
-	int64_t max_upload, max_connections, head_timeout_ms, min_rate;
+	int64_t max_upload, max_connections, max_per_address /* CONF_NONE */,
+	    head_timeout_ms, min_rate;
 	struct conf_share share;
 	/* [signer] */
 	char *signer_url, *token_file, *ca_file;

@@ -30,6 +30,8 @@
 #include "log.h"
 #include "xalloc.h"
 
+#define LOAD_PART 5 /* of a deadline is left when there are many */
+#define LOAD_LEAST_MS 1000
 #define STEPS_MAX 64      /* of one connection in a turn */
 #define CREDIT_MS 60000   /* a fast start is worth a pause of this length */
 #define DRAIN_LAST_MS 500 /* of lingering when the server drains */
@@ -55,6 +57,20 @@ static const struct {
 };
 // clang-format on
 
+/* When there are many, those who say nothing get a part of their time, but a
+ * second at least: so there is room for who comes. */
+static int64_t
+under_load(const struct http_server *hs, int64_t ms)
+{
+	int64_t less = ms / LOAD_PART;
+
+	if (hs->conns_n <= hs->set.max_connections / 4 * 3)
+		return ms;
+	if (less < LOAD_LEAST_MS)
+		less = LOAD_LEAST_MS;
+	return less < ms ? less : ms;
+}
+
 static int64_t
 limit_ms(const struct conn *c, enum conn_state s)
 {
@@ -62,11 +78,14 @@ limit_ms(const struct conn *c, enum conn_state s)
 
 	switch (states[s].limit) {
 	case HEAD_LIMIT:
-		return set->head_timeout_ms;
+		return s == CONN_BODY || s == CONN_REPLY
+		    ? set->head_timeout_ms
+		    : under_load(c->hs, set->head_timeout_ms);
 	case IDLE_LIMIT: /* the first request must not let us wait as long */
-		return c->served || set->idle_timeout_ms < set->head_timeout_ms
-		    ? set->idle_timeout_ms
-		    : set->head_timeout_ms;
+		return under_load(c->hs,
+		    c->served || set->idle_timeout_ms < set->head_timeout_ms
+			? set->idle_timeout_ms
+			: set->head_timeout_ms);
 	case DRAIN_LIMIT:
 		return c->hs->draining && set->drain_ms > DRAIN_LAST_MS
 		    ? DRAIN_LAST_MS

@@ -33,7 +33,9 @@ struct http_settings {
 	uint64_t min_rate;        /* octets per second of body, both ways, after
 				     a grace of head_timeout_ms; 0: any. A fast
 				     start is worth a pause of up to 60 s */
-	unsigned max_connections; /* over it the idlest connection goes */
+	unsigned max_connections; /* over it the idlest connection goes; over
+				     3/4 of it heads and silence get a fifth
+				     of their time, at least 1 s */
 	unsigned max_per_address; /* 0: no limit; unix sockets are exempt */
 	uint64_t drain_max;       /* octets read and dropped after a refusal */
 	int64_t drain_ms;         /* and for how long */

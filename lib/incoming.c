@@ -396,7 +396,7 @@ note_outcome(struct incoming *in, int rc)
 	if (rc == 0) {
 		in->failures = 0;
 	} else if (rc != -ENOSPC && rc != -EDQUOT && rc != -EBADMSG &&
-	    rc != -EEXIST) {
+	    rc != -EEXIST && rc != -EMFILE && rc != -ENFILE) {
 		in->failures++;
 		in->failed_ms = clock_ms();
 	}

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sysexits.h>
@@ -46,6 +47,7 @@ static const struct http_route control_routes[] = {
 };
 // clang-format on
 #define HOUSEWORK_S 10
+#define OWN_FILES 96 /* spool, index, folders, sockets of our own */
 #define N(a) (sizeof(a) / sizeof((a)[0]))
 
 static void
@@ -71,6 +73,27 @@ on_ring(const char *msg, size_t n, void *arg)
 	page_agent_told(arg, msg, n);
 }
 
+/* Each upload takes two descriptors, its connection and its file: no more are
+ * let in than can be served. */
+static unsigned
+connections_of(const struct gateway_conf *c)
+{
+	struct rlimit rl;
+	uint64_t max = (uint64_t)c->max_connections, fit;
+
+	if (getrlimit(RLIMIT_NOFILE, &rl) != 0 || rl.rlim_cur == RLIM_INFINITY)
+		return (unsigned)max;
+	fit = rl.rlim_cur > 2 * OWN_FILES ? (rl.rlim_cur - OWN_FILES) / 2
+					  : OWN_FILES / 2;
+	if (fit >= max)
+		return (unsigned)max;
+	log_warn("[limits] max_connections = %llu: only %llu fit the limit of "
+		 "%llu open files: raise LimitNOFILE= or ulimit -n",
+	    (unsigned long long)max, (unsigned long long)fit,
+	    (unsigned long long)rl.rlim_cur);
+	return (unsigned)fit;
+}
+
 static struct http_settings
 settings_of(const struct gateway_conf *c)
 {
@@ -79,7 +102,9 @@ settings_of(const struct gateway_conf *c)
 	http_settings_default(&s);
 	s.head_timeout_ms = c->head_timeout_ms;
 	s.min_rate = (uint64_t)c->min_rate;
-	s.max_connections = (unsigned)c->max_connections;
+	s.max_connections = connections_of(c);
+	s.max_per_address =
+	    c->max_per_address != CONF_NONE ? (unsigned)c->max_per_address : 0;
 	s.close_delimited = c->close_delimited;
 	return s;
 }

@@ -165,6 +165,11 @@ refuse_failed(struct upload *up, int rc)
 		    "it was damaged on the way: send it again");
 		return;
 	}
+	if (rc == -EMFILE || rc == -ENFILE) {
+		refuse(up, 503, "too many files are open",
+		    "try again in some seconds");
+		return;
+	}
 	up->px->count.failed++;
 	log_error("dev=%s upload failed bytes=%llu: %s: nothing of it is kept",
 	    log_text(&dev, up->who.device, strlen(up->who.device)),

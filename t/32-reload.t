@@ -44,6 +44,18 @@ reload(qr/reload/);
 ok(wait_for(sub { put('/upload/dock/e', 1) == 403 }),
 	'known_only is taken over');
 
+$box->configure(listen => { known_only => 'no' },
+	limits => { max_per_address => 2 });
+reload(qr/reload/);
+{
+	my @c = map { Edgehaul::Raw->new($box->lan) } 1 .. 2;
+	ok(wait_for(sub { $box->get('/-/health')->{status} == 599 }),
+		'max_per_address is taken over');
+	$_->close for @c;
+	ok(wait_for(sub { put('/upload/dock/f', 1) == 201 }),
+		'and when they have gone another may come');
+}
+
 $box->configure(spool => { max_size => '512 MB' });
 reload(qr/warn .*\[spool\] max_size .*next start/);
 

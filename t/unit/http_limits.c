@@ -333,6 +333,47 @@ test_idlest_goes(void **state)
 	world_free(w);
 }
 
+/* With few connections silence may last; with many it ends soon. */
+static void
+test_silence_under_load(void **state)
+{
+	struct http_settings set;
+	struct world *w;
+	struct client *c[8];
+
+	http_settings_default(&set);
+	set.max_connections = 8;
+	set.head_timeout_ms = set.idle_timeout_ms = 60000;
+	w = world_new(&set);
+	for (int i = 0; i < 8; i++) {
+		c[i] = client_tcp(w);
+		if (i != 7)
+			client_ask(c[i], GET("/hello/a"));
+	}
+	client_say(c[7], "GET / HT");
+	world_spin(w, 500);
+	assert_int_equal(http_server_connections(w->hs), 8);
+	set.idle_timeout_ms = 2000; /* a fifth is under a second: a second */
+	set.head_timeout_ms = 60000;
+	http_server_settings(w->hs, &set);
+	client_ask(c[0], GET("/hello/a"));
+	world_spin(w, 700);
+	assert_int_equal(http_server_connections(w->hs), 8);
+	world_spin(w, 700);
+	assert_int_equal(http_server_connections(w->hs), 7);
+	assert_true(client_ends(c[0]));
+	client_free(c[1]);
+	client_free(c[2]);
+	world_spin(w, 50);
+	client_ask(c[3], GET("/hello/a")); /* 5 of 8: all of its time */
+	world_spin(w, 1500);
+	assert_int_equal(http_server_connections(w->hs), 5);
+	for (int i = 0; i < 8; i++)
+		if (i != 1 && i != 2)
+			client_free(c[i]);
+	world_free(w);
+}
+
 static void
 test_per_address(void **state)
 {
@@ -516,6 +557,7 @@ main(void)
 		cmocka_unit_test(test_pause_has_no_deadline),
 		cmocka_unit_test(test_answer_not_read),
 		cmocka_unit_test(test_idlest_goes),
+		cmocka_unit_test(test_silence_under_load),
 		cmocka_unit_test(test_per_address),
 		cmocka_unit_test(test_out_of_descriptors),
 		cmocka_unit_test(test_memory),
