@@ -6,6 +6,8 @@ use warnings;
 use Test::More;
 use Edgehaul;
 use Digest::MD5 qw(md5_hex md5_base64);
+use IO::Socket::INET;
+use MIME::Base64 ();
 
 my $s = Edgehaul->signer;
 my $gw = $s->token('gateway', '--gateway', 'gw-1');
@@ -275,5 +277,75 @@ SKIP: {
 	ok($st->{ok}, 'a missing container is made') or diag(json_encode($st));
 	wrong('wrong2', qr/signature/, %doc, connectionString =>
 	    $doc{connectionString} =~ s/AccountKey=..../AccountKey=AAAA/r);
+}
+
+# ---- user delegation keys: a token service, TLS, OAuth --------------------
+
+# A token service that answers each request from @answers, the last for good.
+sub token_service {
+	my (@answers) = @_;
+	my $listen = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 5)
+	    or die;
+	my $port = $listen->sockport;
+	my $pid = fork // die;
+	return ($pid, "http://127.0.0.1:$port") if $pid;
+	$SIG{TERM} = 'DEFAULT';
+	while (my $c = $listen->accept) {
+		my $in = '';
+		sysread $c, $in, 65536, length $in
+		    while $in !~ /\r\n\r\n.*client_secret=/s;
+		my $answer = @answers > 1 ? shift @answers : $answers[0];
+		$answer = { access_token => 'no' } if $in !~ /client_secret=it\b/;
+		my $text = ref $answer ? json_encode($answer) : $answer;
+		print $c "HTTP/1.1 200 OK\r\nContent-Length: " . length($text)
+		    . "\r\nConnection: close\r\n\r\n$text";
+		close $c;
+	}
+	require POSIX;
+	POSIX::_exit(0);
+}
+
+sub jwt {
+	my $now = time;
+	return join '.', map { MIME::Base64::encode_base64url($_) }
+	    '{"alg":"RS256","typ":"JWT"}', json_encode({
+		aud => 'https://storage.azure.com', iat => $now, nbf => $now - 60,
+		exp => $now + 3600, ver => '1.0', oid => '1111-22',
+		iss => 'https://sts.windows.net/3333-44/', tid => '3333-44' }),
+	    'unchecked';
+}
+
+SKIP: {
+	need(1, 'azurite', 'openssl');
+	my $dir = Edgehaul->dir('tls');
+	system("openssl req -x509 -newkey rsa:2048 -nodes -keyout $dir/key.pem "
+	    . "-out $dir/cert.pem -days 2 -subj /CN=localhost -addext "
+	    . "subjectAltName=DNS:localhost,IP:127.0.0.1 2>/dev/null") == 0 or die;
+	my $store = Edgehaul->azurite(scheme => 'https', args => ['--cert',
+		"$dir/cert.pem", '--key', "$dir/key.pem", '--oauth', 'basic']);
+	my ($pid, $authority) = token_service({ token_type => 'Bearer',
+		expires_in => 3599, access_token => jwt() });
+	my %doc = (type => 'AZURE', endpoint => $store->endpoint, tenantId =>
+	    '3333-44', clientId => 'app', clientSecret => 'it', authority =>
+	    $authority, allowHttp => JSON::PP::true(), container => 'by-oauth',
+	    certificate => slurp("$dir/cert.pem"));
+	my $st = tested('oauth', %doc);
+	ok($st->{ok}, 'a user delegation key signs, and a container is made')
+	    or diag(json_encode($st));
+	my $r = sign(upload_of('oauth', 'k', 'x'));
+	like($r->{uri}, qr/&skoid=1111-22&/, 'it is a user delegation SAS');
+	ok($r->{certificateId}, 'the agent is told which CA');
+	is(Edgehaul::http('GET', $s->url . "/v1/certificates/$r->{certificateId}",
+		token => $gw)->{content}, slurp("$dir/cert.pem"), 'and gets it');
+	wrong('tls2', qr/certificate/i, %doc, certificate => '');
+	wrong('secret2', qr/Delegation Key/, %doc, clientSecret => 'old');
+	kill 'TERM', $pid;
+	waitpid $pid, 0;
+	wrong('down', qr/token service/, %doc);
+	($pid, $authority) = token_service('rubbish');
+	wrong('rubbish', qr/token service/, %doc, authority => $authority);
+	ok(sign(upload_of('oauth', 'k', 'x')), 'a key that is there goes on');
+	kill 'TERM', $pid;
+	waitpid $pid, 0;
 }
 finish;

@@ -12,15 +12,17 @@ use JSON::PP ();
 use MIME::Base64 qw(encode_base64 decode_base64);
 use POSIX ();
 
+# args: more options of azurite; scheme: https if they make it so.
 sub new {
-	my ($class) = @_;
+	my ($class, %o) = @_;
 	my $dir = Edgehaul->dir('azurite');
 	my $port = Edgehaul::free_port();
 	my $self = $class->SUPER::new(name => 'azurite', short => 'azurite',
 		dir => $dir, program => Edgehaul::have('node') . '/node',
 		args => [Edgehaul::azurite_main(), '--blobHost', '127.0.0.1',
 			'--blobPort', $port, '--inMemoryPersistence',
-			'--silent', '--disableTelemetry']);
+			'--silent', '--disableTelemetry', @{ $o{args} // [] }]);
+	$self->{scheme} = $o{scheme} // 'http';
 	$self->{port} = $port;
 	$self->{account} = 'camstore';
 	$self->{key} = encode_base64("key of the test's account" x 2, '');
@@ -42,7 +44,7 @@ sub _command { # neither wrapped nor under another user
 # It is no daemon of ours: how it ends does not matter.
 sub stop_quietly { $_[0]{owner} == $$ and $_[0]->kill9 }
 
-sub endpoint { "http://127.0.0.1:$_[0]{port}/$_[0]{account}" }
+sub endpoint { "$_[0]{scheme}://127.0.0.1:$_[0]{port}/$_[0]{account}" }
 
 # The value of Authorization. p: the path as sent; q: the query's pairs.
 sub _authorization {
