@@ -18,9 +18,11 @@
 #include "credential.h"
 #include "http_server.h"
 #include "json.h"
+#include "limit.h"
 #include "log.h"
 #include "pool.h"
 #include "signer.h"
+#include "signer_conf.h"
 #include "store.h"
 #include "updates.h"
 #include "xalloc.h"
@@ -92,11 +94,22 @@ call_free(struct api_call *c)
 }
 
 static void
+count_answer(struct api_call *c)
+{
+	int status = c->problem.status != 0 ? c->problem.status
+	    : c->status != 0                ? c->status
+					    : 200;
+
+	atomic_fetch_add(&c->sg->metrics.answers[status / 100 % 6], 1);
+}
+
+static void
 call_reply(struct api_call *c)
 {
 	char *text;
 
 	http_reply_header(c->rq, "Cache-Control", "no-store");
+	count_answer(c);
 	if (c->problem.status != 0) {
 		api_reply_problem(c->rq, &c->problem);
 		return;
@@ -463,6 +476,27 @@ on_body(struct http_request *rq, const char *body, size_t n, void *arg)
 	api_again(c);
 }
 
+/* Too many requests of this token: answered. */
+static bool
+refuse_limited(struct api_call *c)
+{
+	struct signer *sg = c->sg;
+	int64_t most = sg->conf->rate_limit;
+	int wait;
+
+	if (c->token == NULL || most == CONF_NONE)
+		return false;
+	wait = limit_take(sg->limit, c->token, most, clock_ms());
+	if (wait == 0)
+		return false;
+	atomic_fetch_add(&sg->metrics.limited, 1);
+	problem_set(&c->problem, 429, "Ask for several uploads in one request.",
+	    "This token makes too many requests");
+	c->problem.retry_after = wait;
+	call_reply(c);
+	return true;
+}
+
 void
 api_on_request(struct http_request *rq, void *signer)
 {
@@ -490,6 +524,8 @@ api_on_request(struct http_request *rq, void *signer)
 	c->after = copy(http_request_query_get(rq, "after"));
 	c->limit = copy(http_request_query_get(rq, "limit"));
 	http_request_on_done(rq, on_rq_done, c);
+	if (refuse_limited(c))
+		return;
 	if (r->body_max != 0)
 		http_request_collect(rq, r->body_max, on_body, c);
 	else

@@ -480,6 +480,9 @@ add_result(struct batch *b, const cJSON *v, cJSON *results)
 		    "An upload needs an id of at most 128 octets", "");
 	else
 		make_recipe(b, v, result, &f);
+	atomic_fetch_add(f.status != 0 ? &b->c->sg->metrics.refusals
+				       : &b->c->sg->metrics.recipes,
+	    1);
 	if (f.status != 0)
 		refusal_json(&f, result);
 }

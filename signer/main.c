@@ -20,6 +20,7 @@
 #include "daemon.h"
 #include "file_storage.h"
 #include "http_server.h"
+#include "limit.h"
 #include "log.h"
 #include "outgoing.h"
 #include "pool.h"
@@ -42,6 +43,13 @@ static const struct http_route routes[] = {
 	{ "GET HEAD", "/health", api_on_health },
 	{ "GET HEAD PUT DELETE", "/v1/files/*", file_storage_on_request },
 	{ "GET HEAD POST PUT DELETE PATCH", "/*", api_on_request },
+};
+
+/* An address of their own: no token, not for everyone. */
+static const struct http_route metrics_routes[] = {
+	{ "GET HEAD", "/health", api_on_health },
+	{ "GET HEAD", "/ready", metrics_on_ready },
+	{ "GET HEAD", "/metrics", metrics_on_request },
 };
 
 void
@@ -164,8 +172,10 @@ listen_all(struct signer *sg)
 	else
 		log_error("cannot listen on %s: %s", c->address, strerror(-rc));
 	if (rc == 0 && c->metrics_address != NULL) {
+		sg->metrics_http = http_server_new(sg->base, &s, metrics_routes,
+		    sizeof(metrics_routes) / sizeof(metrics_routes[0]), sg);
 		rc = http_server_listen(
-		    sg->http, "metrics", c->metrics_address, NULL);
+		    sg->metrics_http, "metrics", c->metrics_address, NULL);
 		if (rc != 0)
 			log_error("cannot listen on %s: %s", c->metrics_address,
 			    strerror(-rc));
@@ -180,6 +190,7 @@ signer_free(void *self)
 
 	sg->stopping = true;
 	http_server_free(sg->http);
+	http_server_free(sg->metrics_http);
 	pool_free(sg->readers);
 	pool_free(sg->writers);
 	pool_free(sg->files);
@@ -190,6 +201,7 @@ signer_free(void *self)
 	storage_cache_free(sg->cache);
 	store_close(sg->store);
 	seal_close(sg->seal);
+	limit_free(sg->limit);
 	free(sg->env.public_url);
 	outgoing_fini();
 	free(sg);
@@ -203,6 +215,7 @@ signer_start(struct event_base *base, const void *conf, void **self_out)
 
 	sg->base = base;
 	sg->conf = conf;
+	sg->limit = limit_new();
 	outgoing_init();
 	rc = open_state(sg);
 	if (rc == 0) {

@@ -7,12 +7,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "metrics.h"
 #include "storage.h"
 
 struct event_base;
 struct credentials;
 struct file_storage;
 struct http_server;
+struct limit;
 struct pool;
 struct seal;
 struct signer_conf;
@@ -24,6 +26,9 @@ struct signer {
 	struct event_base *base;
 	const struct signer_conf *conf;
 	struct http_server *http;
+	struct http_server *metrics_http; /* NULL: no address for it */
+	struct limit *limit;
+	struct metrics metrics;
 	struct store *store;
 	struct seal *seal;
 	struct sign_env env;

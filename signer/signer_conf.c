@@ -40,6 +40,9 @@ static const struct conf_key keys[] = {
 	{ "signer", "max_connections", CONF_INT, AT(max_connections), "4096", "16", "100000", NULL, RL,
 	  "open connections" },
 
+	{ "signer", "rate_limit", CONF_INT, AT(rate_limit), "1000", "1", "1000000", NULL, RL | CONF_F_NONE,
+	  "requests a second that a token may make" },
+
 	{ "file_storage", "dir", CONF_PATH, AT(file_dir), NULL, NULL, NULL, NULL, 0,
 	  "folder of the objects of FILE storages; files in state_dir if not set" },
 	{ "file_storage", "max_size", CONF_BYTES, AT(file_max_size), "5 GB", "1 KB", "5 TB", NULL, RL,

@@ -13,10 +13,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
 
+#include "clock.h"
 #include "duration.h"
 #include "json.h"
 #include "problem.h"
@@ -271,16 +273,30 @@ take_expires(struct storage *s, const cJSON *v, struct problem *p)
 
 /* ---- the certificate ----------------------------------------------------- */
 
+/* Unix seconds; 0 if it cannot be told. */
+static int64_t
+ends_at(const X509 *x)
+{
+	struct tm tm;
+
+	if (ASN1_TIME_to_tm(X509_get0_notAfter(x), &tm) != 1)
+		return 0;
+	return timegm(&tm);
+}
+
 static int
-count_certificates(const char *pem)
+count_certificates(const char *pem, int64_t *ends_out)
 {
 	BIO *b = BIO_new_mem_buf(pem, -1);
 	X509 *x;
 	int n = 0;
 
 	while ((x = PEM_read_bio_X509(b, NULL, NULL, NULL)) != NULL) {
+		int64_t ends = ends_at(x);
+
+		if (n++ == 0 || ends < *ends_out)
+			*ends_out = ends;
 		X509_free(x);
-		n++;
 	}
 	if (ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE)
 		n = -1; /* one of them is damaged */
@@ -304,7 +320,7 @@ check_certificate(struct storage *s, struct problem *p)
 		    "There is a private key in it.");
 		return;
 	}
-	if (count_certificates(pem) <= 0) {
+	if (count_certificates(pem, &s->certificate_expires_s) <= 0) {
 		problem_field(p, "/certificate",
 		    "Give one or more blocks -----BEGIN CERTIFICATE----- of "
 		    "the authority that signed the store's certificate.",
@@ -495,6 +511,24 @@ storage_unseal(
 	return 0;
 }
 
+/* What was found when it was set, and what has come since. */
+static cJSON *
+warnings_now(const struct storage *s)
+{
+	cJSON *list = cJSON_Duplicate(s->warnings, true);
+	int64_t left = s->certificate_expires_s - clock_wall_ms() / 1000;
+	char *text;
+
+	if (s->certificate_expires_s == 0 || left > 30 * 86400)
+		return list;
+	text = left <= 0 ? xstrdup("certificate has expired")
+			 : xasprintf("certificate expires in %lld days",
+			       (long long)(left / 86400));
+	cJSON_AddItemToArray(list, cJSON_CreateString(text));
+	free(text);
+	return list;
+}
+
 cJSON *
 storage_show(const struct seal *seal, const struct storage *s)
 {
@@ -526,8 +560,7 @@ storage_show(const struct seal *seal, const struct storage *s)
 	if (s->certificate_id != NULL)
 		json_add_text(o, "certificateId", s->certificate_id);
 	cJSON_AddItemToObject(o, "hosts", storage_hosts(s));
-	cJSON_AddItemToObject(
-	    o, "warnings", cJSON_Duplicate(s->warnings, true));
+	cJSON_AddItemToObject(o, "warnings", warnings_now(s));
 	free(expires);
 	return o;
 }

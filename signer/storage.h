@@ -66,8 +66,9 @@ struct storage {
 	int64_t part_size;    /* octets; uploads over it go in parts */
 	char row_id[33];      /* of the row it was made of; "" if of none */
 	char *certificate_id; /* NULL without a certificate */
-	cJSON *warnings;      /* array of texts */
-	void *priv;           /* the provider's */
+	int64_t certificate_expires_s; /* the first to end; 0: none */
+	cJSON *warnings;               /* array of texts */
+	void *priv;                    /* the provider's */
 };
 
 #define STORAGE_NAME_MAX 64

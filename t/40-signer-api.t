@@ -7,7 +7,8 @@ use Test::More;
 use Edgehaul;
 use Time::HiRes 'time';
 
-my $s = Edgehaul->signer;
+my $s = Edgehaul->signer(conf =>
+    "rate_limit = 30\nmetrics_address = 127.0.0.1:0");
 my $admin = $s->admin;
 my $gw = $s->token('gateway', '--gateway', 'gw-1');
 $s->start;
@@ -358,10 +359,37 @@ ok((grep { $_->{action} eq 'storage.replace' && ($_->{before}{region} // '')
     'the audit log has before and after');
 unlike(json_encode(\@audit), qr/verySecret1|\Q$key\E/, 'but no secret');
 
+# ---- metrics, health, limits ----------------------------------------------
+
+my ($metrics) = $s->log =~ /name=metrics address=(\S+)/;
+like(Edgehaul::http('GET', "http://$metrics/health")->{content}, qr/"ok":true/,
+    'health');
+like(Edgehaul::http('GET', "http://$metrics/ready")->{content},
+    qr/"ready":true/, 'ready');
+$r = Edgehaul::http('GET', "http://$metrics/metrics");
+like($r->{content}, qr/^edgehaul_signer_signings_total\{result="recipe"\} [1-9]/m,
+    'signings are counted');
+my (%help, %type, @odd);
+for (split /\n/, $r->{content}) {
+	if (/^# HELP (\w+) \S/) { $help{$1} = 1 }
+	elsif (/^# TYPE (\w+) (counter|gauge)$/) { $type{$1} = $2 }
+	elsif (!/^(edgehaul_signer_\w+)(\{\w+="[^"]*"(,\w+="[^"]*")*\})? \d+$/
+	    || !$help{$1} || !$type{$1}
+	    || ($type{$1} eq 'counter') != ($1 =~ /_total$/)) { push @odd, $_ }
+}
+is_deeply(\@odd, [], 'each metric has help and type, counters a _total');
+is(Edgehaul::http('GET', "$url/metrics", token => $admin)->{status}, 404,
+    'not among the tenants\' calls');
+$r = [map { call('GET', '/v1/updates', token => $gw)->{status} } 1 .. 90];
+ok((grep { $_ == 429 } @$r), 'too many requests of one token');
+is($r->[0], 200, 'not the first of them');
+is(call('GET', '/v1/storages')->{status}, 200, 'and no other token');
+
 # ---- deletes, restart, shutdown -------------------------------------------
 
 is(call('DELETE', '/v1/storages/s3')->{status}, 204, 'delete');
 is(call('DELETE', '/v1/storages/s3')->{status}, 404, 'it is gone');
+sleep 2; # the limit
 $fh = poll(call('GET', '/v1/updates', token => $gw)->{json}{version});
 Time::HiRes::sleep(0.3);
 $began = time;
