@@ -36,11 +36,15 @@ sub address {
 	    // die "$self->{name} does not listen as $listener\n";
 }
 
+sub _wrap {
+	my ($self) = @_;
+	return split ' ', $ENV{"EDGEHAUL_\U$self->{short}\E_WRAP"}
+	    // $ENV{EDGEHAUL_WRAP} // '';
+}
+
 sub _command {
 	my ($self) = @_;
-	my @wrap = split ' ', $ENV{"EDGEHAUL_\U$self->{short}\E_WRAP"}
-	    // $ENV{EDGEHAUL_WRAP} // '';
-	my @cmd = (@wrap, $self->{program}, @{ $self->{args} });
+	my @cmd = ($self->_wrap, $self->{program}, @{ $self->{args} });
 	unshift @cmd, 'setpriv', '--pdeathsig', 'TERM'
 	    if Edgehaul::have('setpriv');
 	unshift @cmd, 'setpriv', "--reuid=$self->{uid}",
@@ -51,7 +55,7 @@ sub _command {
 sub _environment {
 	my ($self) = @_;
 	my $where = Edgehaul->dir;
-	my $leaks = $ENV{EDGEHAUL_WRAP} ? 0 : 1;
+	my $leaks = $self->_wrap ? 0 : 1; # it cannot look under ptrace
 	$ENV{ASAN_OPTIONS} = join ':', $ENV{ASAN_OPTIONS} // (),
 	    "log_path=$where/san.$self->{name}", "detect_leaks=$leaks";
 	$ENV{UBSAN_OPTIONS} = join ':', $ENV{UBSAN_OPTIONS} // (),
