@@ -127,13 +127,10 @@ static int
 serve(struct daemon *d)
 {
 	struct event *hup, *term, *intr;
-	struct event_config *cfg = event_config_new();
 	int rc;
 
 	raise_limits();
-	event_config_set_flag(cfg, EVENT_BASE_FLAG_PRECISE_TIMER);
-	d->base = event_base_new_with_config(cfg);
-	event_config_free(cfg);
+	d->base = event_base_new();
 	if (d->base == NULL) {
 		log_error("no event loop: %s", strerror(errno));
 		return EX_OSERR;
