@@ -13,6 +13,8 @@
 #include <string.h>
 
 #include "agent.h"
+#include "blocklist.h"
+#include "doorbell.h"
 #include "json.h"
 #include "log.h"
 #include "scheduler.h"
@@ -24,7 +26,8 @@
 struct holds {
 	struct agent *agent;
 	cJSON *blocked; /* names of devices, array */
-	bool sought, seeking;
+	bool sought, seeking, told;
+	struct blocklist *file;
 };
 
 static bool
@@ -97,13 +100,39 @@ on_status(int rc, const struct spool_status *st, void *arg)
 	spool_list(h->agent->spool, 0, PAGE, on_page, h);
 }
 
+/* The proxy refuses them from now on, also after a restart without WAN. A list
+ * that is too long for a ring it finds in the file. */
+static void
+tell_proxy(struct holds *h)
+{
+	struct agent *a = h->agent;
+	cJSON *o = cJSON_CreateObject();
+	char *line, *ring;
+
+	cJSON_AddItemToObject(o, "devices", cJSON_Duplicate(h->blocked, true));
+	line = json_line(o);
+	ring = xasprintf("blocked %s", line);
+	if (strlen(ring) < DOORBELL_MAX)
+		doorbell_ring(a->bell, a->proxy_bell, ring);
+	free(ring);
+	free(line);
+	cJSON_Delete(o);
+	blocklist_save(h->file, cJSON_Duplicate(h->blocked, true));
+}
+
 struct holds *
 holds_new(struct agent *a)
 {
 	struct holds *h = xcalloc(1, sizeof(*h));
+	char *path;
 
 	h->agent = a;
-	h->blocked = cJSON_CreateArray();
+	path = xasprintf("%s/blocked.json", a->conf->state_dir);
+	h->file = blocklist_new(path);
+	free(path);
+	h->blocked = blocklist_load(h->file);
+	if (h->blocked == NULL)
+		h->blocked = cJSON_CreateArray();
 	return h;
 }
 
@@ -113,6 +142,7 @@ holds_free(struct holds *h)
 	if (h == NULL)
 		return;
 	cJSON_Delete(h->blocked);
+	blocklist_free(h->file);
 	free(h);
 }
 
@@ -134,6 +164,10 @@ holds_update(struct holds *h, const cJSON *devices)
 			cJSON_AddItemToArray(now, cJSON_CreateString(name));
 	}
 	h->blocked = now;
+	if (!h->told || !cJSON_Compare(now, before, true)) {
+		h->told = true;
+		tell_proxy(h);
+	}
 	cJSON_ArrayForEach(e, before)
 	{
 		if (!is_in(now, e->valuestring))

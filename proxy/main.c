@@ -18,6 +18,7 @@
 #include <openssl/ssl.h>
 
 #include "access.h"
+#include "blocks.h"
 #include "clock.h"
 #include "daemon.h"
 #include "doorbell.h"
@@ -46,7 +47,7 @@ static const struct http_route control_routes[] = {
 	{ "GET",      "/queue/:id",     on_upload_query },
 };
 // clang-format on
-#define HOUSEWORK_S 10
+#define HOUSEWORK_S 1
 #define OWN_FILES 96 /* spool, index, folders, sockets of our own */
 #define N(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -63,6 +64,7 @@ on_housework(evutil_socket_t fd, short what, void *arg)
 {
 	struct proxy *px = arg;
 
+	blocks_refresh(px->blocks); /* a ring may be lost */
 	if (px->conf->max_age_ms != CONF_NONE)
 		spool_expire(px->spool, px->conf->max_age_ms);
 }
@@ -70,7 +72,12 @@ on_housework(evutil_socket_t fd, short what, void *arg)
 static void
 on_ring(const char *msg, size_t n, void *arg)
 {
-	page_agent_told(arg, msg, n);
+	struct proxy *px = arg;
+
+	if (px->blocks != NULL && strncmp(msg, "blocked ", 8) == 0)
+		blocks_told(px->blocks, msg + 8, n - 8);
+	else
+		page_agent_told(px, msg, n);
 }
 
 /* Each upload takes two descriptors, its connection and its file: no more are
@@ -268,6 +275,7 @@ proxy_free(void *self)
 	http_server_free(px->control);
 	spool_close(px->spool);
 	access_free(px->access);
+	blocks_free(px->blocks);
 	doorbell_close(px->bell);
 	free(px->agent_bell);
 	free(px->agent_status);
@@ -290,6 +298,7 @@ proxy_start(struct event_base *base, const void *conf, void **self_out)
 	if (rc == 0) {
 		struct timeval every = { HOUSEWORK_S, 0 };
 
+		px->blocks = blocks_new(px->conf->state_dir);
 		spool_on_change(px->spool, on_spool_change, px);
 		px->housework =
 		    event_new(base, -1, EV_PERSIST, on_housework, px);

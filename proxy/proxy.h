@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 struct access;
+struct blocks;
 struct doorbell;
 struct event_base;
 struct gateway_conf;
@@ -22,6 +23,7 @@ struct proxy {
 	struct http_server *lan, *control;
 	struct spool *spool;
 	struct access *access;
+	struct blocks *blocks;
 	struct event *housework;
 	struct doorbell *bell;
 	char *agent_bell;      /* path of the agent's doorbell */

@@ -20,6 +20,7 @@
 #include <strings.h>
 
 #include "access.h"
+#include "blocks.h"
 #include "clock.h"
 #include "expect.h"
 #include "form.h"
@@ -673,6 +674,12 @@ on_upload(struct http_request *rq, void *arg)
 		return;
 	}
 	up = upload_new(px, rq, &who);
+	if (blocks_refuse(
+		px->blocks, who.device, up->address, who.camera != NULL)) {
+		refuse(up, 403, "this device is blocked",
+		    "the operator in the cloud blocked it; unblock it there");
+		return;
+	}
 	if (!access_check(px->access, who.camera, rq, up->t0)) {
 		refuse(up, 401, "this camera must give its user and password",
 		    "set them in the camera; [camera] user and password_file "
