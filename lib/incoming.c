@@ -747,6 +747,17 @@ incoming_reserved(const struct incoming *in)
 	return in->reserved;
 }
 
+unsigned
+incoming_live(struct incoming *in)
+{
+	unsigned n;
+
+	pthread_mutex_lock(&in->mutex);
+	n = in->live;
+	pthread_mutex_unlock(&in->mutex);
+	return n;
+}
+
 void
 incoming_backlog(struct incoming *in, uint64_t *n_out, int64_t *age_out)
 {

@@ -50,6 +50,8 @@ struct spool_item incoming_item_copy(const struct spool_item *from);
 
 /* Octets that uploads in hand have reserved (declared size, or what came). */
 uint64_t incoming_reserved(const struct incoming *in);
+/* Uploads begun and not yet freed. */
+unsigned incoming_live(struct incoming *in);
 /* Uploads whose rows are not told yet: how many, and for how long, in ms, the
  * oldest has been waiting. */
 void incoming_backlog(struct incoming *in, uint64_t *n_out, int64_t *age_out);

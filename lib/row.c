@@ -80,6 +80,19 @@ row_encode(const struct row *r, unsigned char *buf)
 	return (size_t)(put(o, crc32c(buf, (size_t)(o - buf)), 4) - buf);
 }
 
+size_t
+row_size(const struct spool_item *it)
+{
+	char **texts[TEXTS];
+	size_t n = 8 + 10 + 4 + 4 + 4 * 8 + 32 + (it->offered ? 40 : 0) + 4;
+
+	texts_of((struct spool_item *)it, texts);
+	for (int i = 0; i < TEXTS; i++)
+		n += 2 + (*texts[i] != NULL ? strlen(*texts[i]) : 0);
+	/* An LMDB page of 4 KiB holds whole rows only. */
+	return n + n / 4;
+}
+
 struct reader {
 	const unsigned char *p, *end;
 	bool bad;

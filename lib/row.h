@@ -30,6 +30,8 @@ struct row {
 /* Encode into buf of ROW_MAX octets; the length. Texts that are too long are
  * cut (they were bounded before). */
 size_t row_encode(const struct row *r, unsigned char *buf);
+/* Octets that a row of this item takes in the index, its key included. */
+size_t row_size(const struct spool_item *it);
 /* Decode n octets; r_out's texts are the caller's (spool_item_fini). The id and
  * seq are not part of the value: the caller sets them. -EBADMSG. */
 int row_decode(const void *p, size_t n, struct row *r_out);

@@ -30,12 +30,7 @@
 #include "spool_internal.h"
 #include "xalloc.h"
 
-#define BACKLOG_MAX 4096 /* uploads not yet indexed */
-#define BACKLOG_MS 10000 /* and for how long */
-#define FAILURES_MAX 5   /* in a row; then ingest rests */
-#define FAILURES_REST_MS 5000
-#define INDEX_FULL_PERCENT 70
-#define PER_FILE 512 /* footer, counted with the body */
+#define INDEX_TIGHT_PERCENT 85 /* more rows, longer texts: no more */
 
 void
 spool_item_fini(struct spool_item *it)
@@ -64,6 +59,20 @@ spool_state_name(enum spool_state s)
 /* ---- the index follows ----------------------------------------------------
  */
 
+bool
+spool_index_tight(const struct spool *sp, uint64_t more)
+{
+	return sp->index_used + sp->rows_since + more >
+	    sp->l.index_size / 100 * INDEX_TIGHT_PERCENT;
+}
+
+static void
+spool_measure_index(struct spool *sp)
+{
+	sp->index_used = index_used(sp->ix);
+	sp->rows_since = 0;
+}
+
 /* Rows are added strictly in order: one that came before those that failed
  * would move the mark past files whose rows are missing. */
 static int
@@ -79,6 +88,8 @@ run_add(struct index_txn *t, struct index_job *j)
 		t->scratch++;
 		return 0;
 	}
+	if (spool_index_tight(a->sp, (t->scratch + 1) * a->row_size))
+		return -ENOSPC; /* the rest is for taking rows out */
 	rc = spool_row_add(t, &a->item, false);
 	if (rc != 0)
 		return rc;
@@ -92,8 +103,10 @@ settle_add(struct index_job *j)
 {
 	struct add_job *a = (struct add_job *)j;
 
-	if (j->rc == 0)
-		a->sp->order_done = a->order;
+	if (j->rc != 0)
+		return;
+	a->sp->order_done = a->order;
+	a->sp->rows_since += a->row_size;
 }
 
 /* On the loop. */
@@ -114,6 +127,7 @@ on_added(struct index_job *j)
 	STAILQ_REMOVE(&sp->unindexed, a, add_job, link);
 	sp->unindexed_n--;
 	sp->unindexed_bytes -= a->item.size;
+	sp->unindexed_rows -= a->row_size;
 	/* One ring for many rows of a batch. */
 	tell = sp->unindexed_n == 0 || a->order % 64 == 0;
 	pthread_mutex_unlock(&sp->mutex);
@@ -150,6 +164,7 @@ on_durable(uint64_t seq, struct spool_item *item, void *arg)
 	a = xcalloc(1, sizeof(*a));
 	a->sp = sp;
 	a->item = *item;
+	a->row_size = row_size(&a->item);
 	a->job = (struct index_job){ .writes = true,
 		.lazy = true,
 		.run = run_add,
@@ -160,6 +175,7 @@ on_durable(uint64_t seq, struct spool_item *item, void *arg)
 	STAILQ_INSERT_TAIL(&sp->unindexed, a, link);
 	sp->unindexed_n++;
 	sp->unindexed_bytes += item->size;
+	sp->unindexed_rows += a->row_size;
 	pthread_mutex_unlock(&sp->mutex);
 	index_submit(sp->ix, &a->job);
 }
@@ -255,7 +271,7 @@ on_tick(bool changed, void *arg)
 		sp->inodes_free = fs.f_files == 0 ? UINT64_MAX : fs.f_favail;
 	}
 	if (changed)
-		sp->index_used = index_used(sp->ix);
+		spool_measure_index(sp);
 	if ((changed || sp->reweigh) && sp->role == SPOOL_WRITER)
 		look_at_devices(sp);
 }
@@ -457,133 +473,8 @@ spool_on_change(struct spool *sp, void (*fn)(void *arg), void *arg)
 	sp->change_arg = arg;
 }
 
-/* ---- room -----------------------------------------------------------------
+/* ---- uploads --------------------------------------------------------------
  */
-
-static int
-no_room(struct spool *sp, int rc, const char **why_out, const char *fmt,
-    uint64_t have, uint64_t limit)
-{
-	snprintf(sp->why, sizeof(sp->why), fmt, (unsigned long long)have,
-	    (unsigned long long)limit);
-	if (rc == -ENOSPC && !sp->full) {
-		sp->full = true;
-		log_error("%s: refusing uploads until there is room", sp->why);
-	}
-	*why_out = sp->why;
-	return rc;
-}
-
-/* Once full, some room more than the last byte must come free. */
-static uint64_t
-with_hysteresis(const struct spool *sp, uint64_t limit)
-{
-	return sp->full ? limit / 50 : 0; /* 2 % */
-}
-
-static int
-check_space(struct spool *sp, uint64_t size, const char **why_out)
-{
-	uint64_t used, pending, slack, index_limit;
-	const struct add_job *a;
-	struct index_state st;
-
-	index_snapshot(sp->ix, &st);
-	pthread_mutex_lock(&sp->mutex);
-	pending = sp->unindexed_bytes + sp->unindexed_n * PER_FILE;
-	/* Committed, and so in st, but the loop has not heard of it yet. */
-	STAILQ_FOREACH(a, &sp->unindexed, link)
-	{
-		if (a->item.seq > st.upto)
-			break;
-		pending -= a->item.size + PER_FILE;
-	}
-	pthread_mutex_unlock(&sp->mutex);
-	pending += incoming_reserved(sp->in);
-	used = st.waiting_bytes + st.quarantined_bytes +
-	    (st.waiting + st.quarantined) * PER_FILE + pending;
-	slack = with_hysteresis(sp, sp->opt.max_size);
-	if (used + slack + size + PER_FILE > sp->opt.max_size)
-		return no_room(sp, -ENOSPC, why_out,
-		    "spool full used=%llu max_size=%llu", used,
-		    sp->opt.max_size);
-	slack = with_hysteresis(sp, sp->opt.free_floor);
-	if (sp->disk_free < sp->opt.free_floor + slack + size + pending)
-		return no_room(sp, -ENOSPC, why_out,
-		    "disk full free=%llu free_floor=%llu", sp->disk_free,
-		    sp->opt.free_floor);
-	if (sp->inodes_free < 256)
-		return no_room(sp, -ENOSPC, why_out,
-		    "disk out of inodes free=%llu floor=%llu", sp->inodes_free,
-		    256);
-	index_limit = sp->l.index_size / 100 * INDEX_FULL_PERCENT;
-	if (sp->index_used + with_hysteresis(sp, index_limit) > index_limit)
-		return no_room(sp, -ENOSPC, why_out,
-		    "index full used=%llu limit=%llu", sp->index_used,
-		    index_limit);
-	return 0;
-}
-
-static int
-check_backlog(struct spool *sp, const char **why_out)
-{
-	uint64_t n, pending;
-	int64_t age, failed_ms;
-	unsigned failures = incoming_failures(sp->in, &failed_ms);
-
-	if (failures >= FAILURES_MAX &&
-	    clock_ms() - failed_ms < FAILURES_REST_MS)
-		return no_room(sp, -EBUSY, why_out,
-		    "disk failing writes_failed=%llu rest_ms=%llu", failures,
-		    FAILURES_REST_MS);
-	incoming_backlog(sp->in, &n, &age);
-	pthread_mutex_lock(&sp->mutex);
-	pending = sp->unindexed_n;
-	if (!STAILQ_EMPTY(&sp->unindexed)) {
-		int64_t a =
-		    clock_ms() - STAILQ_FIRST(&sp->unindexed)->job.queued_ms;
-
-		if (a > age)
-			age = a;
-	}
-	pthread_mutex_unlock(&sp->mutex);
-	if (n + pending > BACKLOG_MAX || age > BACKLOG_MS)
-		return no_room(sp, -EBUSY, why_out,
-		    "index behind uploads=%llu age_ms=%llu", n + pending,
-		    (uint64_t)age);
-	return 0;
-}
-
-int
-spool_reserve(struct spool *sp, uint64_t size, struct spool_upload **u_out,
-    const char **why_out)
-{
-	uint64_t known = size == UINT64_MAX ? 0 : size;
-	int rc;
-
-	assert(sp->role == SPOOL_WRITER);
-	if (known > sp->opt.max_upload)
-		return no_room(sp, -EFBIG, why_out,
-		    "upload too large size=%llu max_upload=%llu", known,
-		    sp->opt.max_upload);
-	rc = check_space(sp, known, why_out);
-	if (rc == 0) {
-		if (sp->full)
-			log_info("spool has room again: taking uploads");
-		sp->full = false;
-		rc = check_backlog(sp, why_out);
-	}
-	if (rc != 0)
-		return rc;
-	*u_out = incoming_begin(sp->in, size);
-	return 0;
-}
-
-int
-spool_room(struct spool *sp, uint64_t size, const char **why_out)
-{
-	return check_space(sp, size, why_out);
-}
 
 void
 spool_expect(struct spool_upload *u, const struct spool_expect *want)

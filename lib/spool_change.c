@@ -151,7 +151,8 @@ change_row(struct index_txn *t, struct change_job *c, struct row *r)
 		r->due_clock = t->now + (c->wait_ms > 0 ? c->wait_ms : 0);
 		if (c->counts)
 			r->item.attempts++;
-		spool_set_text(&r->item.last_error, c->text);
+		spool_set_text(&r->item.last_error,
+		    spool_index_tight(c->sp, 0) ? "" : c->text);
 		break;
 	case CHANGE_HOLD:
 		r->item.state = SPOOL_HELD;

@@ -36,10 +36,11 @@ struct spool {
 	bool full; /* the loop's: hysteresis of spool_reserve() */
 	char why[128];
 	/* written by the index thread */
-	atomic_ullong disk_free, disk_total, inodes_free, index_used;
+	atomic_ullong disk_free, disk_total, inodes_free, index_used,
+	    rows_since; /* octets of rows added since index_used was */
 	/* durable, row still to come; guarded by its mutex */
 	pthread_mutex_t mutex;
-	uint64_t unindexed_n, unindexed_bytes;
+	uint64_t unindexed_n, unindexed_bytes, unindexed_rows;
 	STAILQ_HEAD(, add_job) unindexed; /* in order of seq */
 	uint64_t order;                   /* of the last one put there */
 	/* the index thread's: all up to it have their rows */
@@ -65,6 +66,7 @@ struct add_job {
 	struct spool *sp;
 	uint64_t order; /* 1, 2, 3 ... in order of seq */
 	bool failed;
+	size_t row_size;
 	struct spool_item item;
 };
 
@@ -113,6 +115,9 @@ void spool_unlink_item(struct spool *sp, const struct spool_item *it);
 /* Index thread, row committed as quarantined: its file follows if there is
  * room for it. */
 void spool_move_to_quarantine(struct spool *sp, const struct spool_item *it);
+/* Index thread: would so many octets more eat into the reserve that is kept for
+ * taking rows out? */
+bool spool_index_tight(const struct spool *sp, uint64_t more);
 /* Replace a text of an item, cut to what a row may hold. */
 void spool_set_text(char **field, const char *s);
 /* Fill in what the row knows by time. */

@@ -24,7 +24,7 @@ sub options {
 }
 
 # Attach to a running process (all its threads, or just one: tid) until
-# detach(); returns when it is attached.
+# detach(); returns when it is attached. paths: log descriptors with paths.
 sub attach {
 	my ($class, $pid, $call, $inject, $when, %o) = @_;
 	my $out = Edgehaul->dir('strace') . '/log';
@@ -33,7 +33,7 @@ sub attach {
 	my $child = fork // die "fork: $!\n";
 	if ($child == 0) {
 		open STDERR, '>', "$out.err";
-		exec 'strace', '-o', $out, options($call, $inject, $when),
+		exec 'strace', '-o', $out, $o{paths} ? '-y' : (), options($call, $inject, $when),
 		    $o{tid} ? ('-p', $o{tid}) : ('-f', '-p', $pid)
 		    or POSIX::_exit(127);
 	}
