@@ -117,8 +117,9 @@ sub kill_in_upload {
 			$gw->url('/-/status.json'), timeout => 2)->{json} };
 		return $s && !$s->{spool}{not_indexed};
 	}, 3);
-	my $killed = !$proxy->running;
+	# In this order: it may be hit until strace has gone.
 	$strace->detach;
+	my $killed = Edgehaul::wait_for(sub { !$proxy->running }, 0.3);
 	$proxy->start if $killed;
 	my @bad = problems($gw, $load->accepted);
 	empty_spool() if $full && $load->accepted > 60;
