@@ -3,6 +3,8 @@
  */
 #include "store.h"
 
+#include "config.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,9 +21,14 @@ store_open(const char *database, const char *dir, uint64_t max_size,
 {
 	if (strcmp(database, "lmdb") == 0)
 		return store_open_lmdb(dir, max_size, s_out, why_out);
+#ifdef HAVE_PQ
+	return store_open_pg(database, s_out, why_out);
+#else
 	if (why_out != NULL)
-		*why_out = xstrdup("only lmdb is built into this program");
+		*why_out = xstrdup("PostgreSQL is not built into this program "
+				   "(configure --with-postgresql)");
 	return -EOPNOTSUPP;
+#endif
 }
 
 void

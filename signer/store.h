@@ -10,6 +10,7 @@
 #ifndef STORE_H
 #define STORE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <cjson/cJSON.h>
@@ -45,6 +46,7 @@ typedef int (*store_row_fn)(
 
 struct store_ops {
 	const char *name;
+	bool shared; /* others may change it: long polls have to look */
 	int (*update)(struct store *s, store_fn fn, void *arg);
 	int (*view)(struct store *s, store_fn fn, void *arg);
 	void (*close)(struct store *s);
@@ -75,6 +77,7 @@ int store_open(const char *database, const char *dir, uint64_t max_size,
     struct store **s_out, char **why_out);
 int store_open_lmdb(
     const char *dir, uint64_t max_size, struct store **s_out, char **why_out);
+int store_open_pg(const char *uri, struct store **s_out, char **why_out);
 void store_close(struct store *s);
 
 /*

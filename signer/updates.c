@@ -7,13 +7,16 @@
  */
 #include "updates.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
 #include <event2/event.h>
 
 #include "api.h"
+#include "pool.h"
 #include "signer.h"
+#include "store.h"
 #include "xalloc.h"
 
 struct parked {
@@ -24,13 +27,109 @@ struct parked {
 };
 TAILQ_HEAD(parkeds, parked);
 
+/* What a tenant's counter of changes was when it was last looked at. */
+struct version {
+	char *tenant, *text;
+};
+
 struct updates {
 	struct signer *sg;
 	struct parkeds list;
 	struct timeval wait;
 	const struct timeval *common; /* one queue for all timers */
 	unsigned n, generation;
+	/* Of a store that others change, too: looked at twice a second. */
+	struct event *look;
+	bool looking;
+	struct version *seen, *found;
+	size_t seen_n, found_n;
 };
+
+/* ---- a store that is shared ---------------------------------------------- */
+
+static void
+versions_free(struct version *v, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		free(v[i].tenant);
+		free(v[i].text);
+	}
+	free(v);
+}
+
+static int
+on_version(const char *id, const char *doc, size_t n, void *arg)
+{
+	struct updates *u = arg;
+	struct version *v;
+
+	u->found = xrealloc(u->found, (u->found_n + 1) * sizeof(*u->found));
+	v = &u->found[u->found_n++];
+	v->tenant = xstrndup(id, strcspn(id, "/"));
+	v->text = xstrndup(doc, n);
+	return 0;
+}
+
+static int
+read_versions(struct store_txn *t, void *arg)
+{
+	struct updates *u = arg;
+
+	versions_free(u->found, u->found_n);
+	u->found = NULL;
+	u->found_n = 0;
+	return store_scan(t, KIND_CHANGE, NULL, NULL, on_version, u);
+}
+
+static void
+run_look(void *arg)
+{
+	struct updates *u = arg;
+
+	if (store_view(u->sg->store, read_versions, u) != 0) {
+		versions_free(u->found, u->found_n);
+		u->found = NULL;
+		u->found_n = 0;
+	}
+}
+
+static bool
+was_seen(const struct updates *u, const struct version *v)
+{
+	for (size_t i = 0; i < u->seen_n; i++)
+		if (strcmp(u->seen[i].tenant, v->tenant) == 0)
+			return strcmp(u->seen[i].text, v->text) == 0;
+	return false;
+}
+
+static void
+ran_look(void *arg)
+{
+	struct updates *u = arg;
+
+	u->looking = false;
+	if (u->found == NULL)
+		return;
+	for (size_t i = 0; i < u->found_n; i++)
+		if (!was_seen(u, &u->found[i]))
+			updates_wake(u, u->found[i].tenant);
+	versions_free(u->seen, u->seen_n);
+	u->seen = u->found;
+	u->seen_n = u->found_n;
+	u->found = NULL;
+	u->found_n = 0;
+}
+
+static void
+on_look(evutil_socket_t fd, short what, void *arg)
+{
+	struct updates *u = arg;
+
+	if (u->looking || u->n == 0)
+		return;
+	u->looking = true;
+	pool_run(u->sg->readers, run_look, ran_look, u);
+}
 
 struct updates *
 updates_new(struct signer *sg)
@@ -40,6 +139,10 @@ updates_new(struct signer *sg)
 	u->sg = sg;
 	TAILQ_INIT(&u->list);
 	u->wait.tv_sec = UPDATES_WAIT_S;
+	if (sg->store->ops->shared) {
+		u->look = event_new(sg->base, -1, EV_PERSIST, on_look, u);
+		event_add(u->look, &(struct timeval){ 0, 500000 });
+	}
 	u->common = event_base_init_common_timeout(sg->base, &u->wait);
 	return u;
 }
@@ -137,5 +240,9 @@ updates_free(struct updates *u)
 		return;
 	while (!TAILQ_EMPTY(&u->list))
 		unpark(TAILQ_FIRST(&u->list));
+	if (u->look != NULL)
+		event_free(u->look);
+	versions_free(u->seen, u->seen_n);
+	versions_free(u->found, u->found_n);
 	free(u);
 }

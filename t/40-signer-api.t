@@ -7,8 +7,9 @@ use Test::More;
 use Edgehaul;
 use Time::HiRes 'time';
 
-my $s = Edgehaul->signer(conf =>
-    "rate_limit = 30\nmetrics_address = 127.0.0.1:0");
+my $s = Edgehaul->signer(conf => join "\n", 'rate_limit = 30',
+    'metrics_address = 127.0.0.1:0',
+    $ENV{TEST_DATABASE} ? "database = $ENV{TEST_DATABASE}" : ());
 my $admin = $s->admin;
 my $gw = $s->token('gateway', '--gateway', 'gw-1');
 $s->start;
