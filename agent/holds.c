@@ -30,19 +30,6 @@ struct holds {
 	struct blocklist *file;
 };
 
-static bool
-is_in(const cJSON *names, const char *device)
-{
-	const cJSON *e;
-
-	cJSON_ArrayForEach(e, names)
-	{
-		if (strcmp(e->valuestring, device) == 0)
-			return true;
-	}
-	return false;
-}
-
 static void
 on_released(int rc, void *arg)
 {
@@ -77,8 +64,9 @@ on_page(int rc, struct spool_item *items, size_t n, void *arg)
 	for (size_t i = 0; i < n; i++) {
 		const char *device = items[i].device;
 
-		if (items[i].state != SPOOL_HELD || is_in(h->blocked, device) ||
-		    is_in(done, device))
+		if (items[i].state != SPOOL_HELD ||
+		    blocklist_has(h->blocked, device) ||
+		    blocklist_has(done, device))
 			continue;
 		cJSON_AddItemToArray(done, cJSON_CreateString(device));
 		release(h, device);
@@ -167,10 +155,12 @@ holds_update(struct holds *h, const cJSON *devices)
 	if (!h->told || !cJSON_Compare(now, before, true)) {
 		h->told = true;
 		tell_proxy(h);
+		if (h->agent->scheduler != NULL)
+			scheduler_block(h->agent->scheduler, now);
 	}
 	cJSON_ArrayForEach(e, before)
 	{
-		if (!is_in(now, e->valuestring))
+		if (!blocklist_has(now, e->valuestring))
 			release(h, e->valuestring);
 	}
 	cJSON_Delete(before);

@@ -21,6 +21,7 @@
 #include <event2/event.h>
 
 #include "agent.h"
+#include "blocklist.h"
 #include "clock.h"
 #include "fill.h"
 #include "json.h"
@@ -293,6 +294,21 @@ scheduler_give_back(
 				    false, why);
 		}
 	fill_drop(s, st);
+}
+
+void
+scheduler_block(struct scheduler *s, const cJSON *devices)
+{
+	static const enum delivery_state from[] = { DELIVERY_SIGN,
+		DELIVERY_SIGNED, DELIVERY_RUN };
+	struct delivery *d, *next;
+
+	for (size_t i = 0; i < sizeof(from) / sizeof(*from); i++)
+		for (d = TAILQ_FIRST(&s->lists[from[i]]); d != NULL; d = next) {
+			next = TAILQ_NEXT(d, link);
+			if (blocklist_has(devices, d->it.device))
+				delivery_hold(d, "the device is blocked");
+		}
 }
 
 /* ---- sending ------------------------------------------------------------- */

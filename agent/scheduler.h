@@ -40,6 +40,8 @@ size_t scheduler_to_sign(
 /* Those to be signed or signed, of st or of all (NULL), go back to waiting. */
 void scheduler_give_back(
     struct scheduler *s, struct storage *st, int64_t wait_ms, const char *why);
+/* What is under way of these devices (array of names) stops and is held. */
+void scheduler_block(struct scheduler *s, const cJSON *devices);
 /* Ask the signer again only after ms. */
 void scheduler_hold_signing(struct scheduler *s, int64_t ms);
 /* {"running", "parallel", ...} into o. */

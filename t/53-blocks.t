@@ -1,0 +1,59 @@
+#!/usr/bin/perl
+# A device blocked in the cloud: refused on the LAN, held in the spool, its
+# running transfer stopped, also without WAN after a restart; and let go again
+use strict;
+use warnings;
+use Edgehaul;
+use Test::More;
+use Time::HiRes ();
+
+my $site = Edgehaul->site(conf => { upload => { rate_limit => '200 KB' } });
+my $signer = $site->signer;
+my $device = '/v1/gateways/gw-1/devices/';
+sub status_of { my $r = $site->put(@_); return $r ? $r->{status} : 0 }
+sub row { my ($id) = @_; return (grep { $_->{id} eq $id } $site->queue_ls)[0] }
+sub state_of { my $r = row(@_); return $r ? $r->{state} : 'gone' }
+sub block {
+	my ($name, $yes) = @_;
+	my $r = $signer->rest('PUT', $device . $name,
+		json => { blocked => $yes ? JSON::PP::true() : JSON::PP::false() });
+	ok($r->{success}, ($yes ? '' : 'un') . "block $name")
+	    or diag $r->{content};
+}
+
+is(status_of('/upload/cam-1/before.jpg', jpeg()), 201, 'before: taken');
+ok($site->drained(20, 1), 'and delivered');
+
+# ---- a long transfer is stopped ---------------------------------------------
+my $r = $site->put('/upload/cam-1/long.bin', 'x' x 3_000_000);
+is($r->{status}, 201, 'a long one is taken');
+my $id = $r->{json}{id};
+ok(wait_for(sub { state_of($id) eq 'sending' }), 'and being sent');
+block('cam-1', 1);
+ok(wait_for(sub { state_of($id) eq 'held' }), 'its transfer is stopped, held')
+    or diag state_of($id);
+
+# ---- refused at the door ----------------------------------------------------
+ok(wait_for(sub { status_of('/upload/cam-1/no.jpg', jpeg()) == 403 }),
+	'refused by name');
+is(status_of('/upload/other/no.jpg', jpeg()), 403,
+	'refused by the address last seen under the name');
+is(status_of('/upload/cam-2/yes.jpg', jpeg(), from => '127.0.0.2'), 201,
+	'another device at another address is served');
+
+# ---- the same without WAN, after a restart ----------------------------------
+$signer->stop;
+$_->kill9, $_->start for $site->agent, $site->proxy;
+is(status_of('/upload/cam-1/no.jpg', jpeg(), from => '127.0.0.3'), 403,
+	'still refused by name');
+is(status_of('/upload/other/no.jpg', jpeg()), 403, 'and by address');
+is(state_of($id), 'held', 'still held');
+
+# ---- unblocked --------------------------------------------------------------
+$signer->start;
+block('cam-1', 0);
+ok(wait_for(sub { status_of('/upload/cam-1/again.jpg', jpeg()) == 201 }),
+	'taken again');
+ok($site->drained(60, 4), 'all that was held is delivered');
+is($site->unbalanced, '', 'the ledger balances');
+finish;
