@@ -26,21 +26,39 @@
 #define SWEEP_MS 30000
 #define SOUGHT_MS 15000
 #define OTHERS_MS 100
+#define PRIORITY_NORMAL 5
 
 /* ---- what an upload is offered as ---------------------------------------- */
+
+/* The [camera] section of the item's device, or NULL. */
+static const struct camera_conf *
+camera_of(const struct agent *a, const struct spool_item *it)
+{
+	const struct gateway_conf *c = a->conf;
+
+	for (size_t i = 0; i < c->cameras_n; i++)
+		if (strcmp(c->cameras[i].name, it->device) == 0)
+			return &c->cameras[i];
+	return NULL;
+}
 
 static const char *
 storage_name(const struct agent *a, const struct spool_item *it)
 {
-	const struct gateway_conf *c = a->conf;
+	const struct camera_conf *cam = camera_of(a, it);
 
 	if (it->offered)
 		return it->storage;
-	for (size_t i = 0; i < c->cameras_n; i++)
-		if (c->cameras[i].storage != NULL &&
-		    strcmp(c->cameras[i].name, it->device) == 0)
-			return c->cameras[i].storage;
-	return c->storage;
+	return cam != NULL && cam->storage != NULL ? cam->storage
+						   : a->conf->storage;
+}
+
+static unsigned
+priority(const struct agent *a, const struct spool_item *it)
+{
+	const struct camera_conf *cam = camera_of(a, it);
+
+	return cam != NULL ? (unsigned)cam->priority : PRIORITY_NORMAL;
 }
 
 /*
@@ -123,7 +141,7 @@ take(struct scheduler *s, struct spool_item *it)
 		return false;
 	d = delivery_new(s->agent, it, st);
 	window_add(&s->window, d);
-	window_ready(&s->window, d);
+	window_ready(&s->window, d, priority(s->agent, &d->it));
 	return true;
 }
 

@@ -8,7 +8,8 @@
 
 #include "xalloc.h"
 
-#define QUANTUM (1024 * 1024)
+#define QUANTUM (1024 * 1024) /* of priority 5; doubled by each one above */
+#define NORMAL 5
 #define OVERHEAD (64 * 1024) /* what an upload costs beside its octets */
 
 void
@@ -53,8 +54,15 @@ window_find(const struct window *w, uint64_t seq)
 	return d;
 }
 
+static int64_t
+quantum(unsigned priority)
+{
+	return priority >= NORMAL ? (int64_t)QUANTUM << (priority - NORMAL)
+				  : (int64_t)QUANTUM >> (NORMAL - priority);
+}
+
 void
-window_ready(struct window *w, struct delivery *d)
+window_ready(struct window *w, struct delivery *d, unsigned priority)
 {
 	struct lane *lane;
 
@@ -69,6 +77,7 @@ window_ready(struct window *w, struct delivery *d)
 		TAILQ_INIT(&lane->ready);
 		TAILQ_INSERT_TAIL(&w->lanes, lane, link);
 	}
+	lane->quantum = quantum(priority);
 	d->lane = lane;
 	TAILQ_INSERT_TAIL(&lane->ready, d, link);
 	d->st->ready++;
@@ -131,7 +140,7 @@ window_pick(struct window *w, bool (*may)(const struct delivery *d))
 		}
 		if (d != NULL) {
 			lack = cost(d) - lane->deficit;
-			lack = (lack + QUANTUM - 1) / QUANTUM;
+			lack = (lack + lane->quantum - 1) / lane->quantum;
 			if (lack < least) {
 				least = lack;
 				best = lane;
@@ -149,7 +158,7 @@ window_pick(struct window *w, bool (*may)(const struct delivery *d))
 	TAILQ_FOREACH(lane, &w->lanes, link)
 	{
 		if (first_that_may(lane, may) != NULL)
-			lane->deficit += least * QUANTUM;
+			lane->deficit += least * lane->quantum;
 	}
 	best->deficit -= cost(first);
 	window_unready(w, first);

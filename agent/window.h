@@ -20,6 +20,7 @@ struct lane {
 	TAILQ_ENTRY(lane) link;
 	char *device;
 	int64_t deficit; /* octets it may still send in this round */
+	int64_t quantum; /* and gets in each */
 	TAILQ_HEAD(, delivery) ready;
 };
 
@@ -34,8 +35,9 @@ void window_init(struct window *w);
 void window_add(struct window *w, struct delivery *d);
 void window_forget(struct window *w, struct delivery *d);
 struct delivery *window_find(const struct window *w, uint64_t seq);
-/* Into and out of its device's lane. */
-void window_ready(struct window *w, struct delivery *d);
+/* Into and out of its device's lane. priority 1..9: each one gets twice the
+ * share of the one below. */
+void window_ready(struct window *w, struct delivery *d, unsigned priority);
 void window_unready(struct window *w, struct delivery *d);
 /* Whose turn is it among those that may go? Out of its lane, or NULL. */
 struct delivery *window_pick(

@@ -112,7 +112,7 @@ static const struct conf_key camera_keys[] = {
 	{ "camera", "storage", CONF_TEXT, AT(storage), NULL, NULL, NULL, NULL, RL,
 	  "storage for this camera; that of [upload] if not set" },
 	{ "camera", "priority", CONF_INT, AT(priority), "5", "1", "9", NULL, RL,
-	  "1 is sent last, 9 is sent first" },
+	  "1 to 9; each step up doubles its share of the uplink" },
 	{ "camera", "max_upload", CONF_BYTES, AT(max_upload), NULL, "1 B", "5 TB", NULL, RL,
 	  "largest file of this camera; that of [limits] if not set" },
 	{ "camera", "expect_every", CONF_MSEC, AT(expect_every_ms), "none", "1 s", "365 d", NULL, RL | NN,

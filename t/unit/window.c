@@ -41,7 +41,7 @@ teardown(void **state)
 }
 
 static struct delivery *
-add(char *device, uint64_t size, struct storage *to)
+add_as(char *device, uint64_t size, struct storage *to, unsigned priority)
 {
 	struct delivery *d = &all[used];
 
@@ -50,8 +50,14 @@ add(char *device, uint64_t size, struct storage *to)
 	d->it.size = size;
 	d->st = to;
 	window_add(&w, d);
-	window_ready(&w, d);
+	window_ready(&w, d, priority);
 	return d;
+}
+
+static struct delivery *
+add(char *device, uint64_t size, struct storage *to)
+{
+	return add_as(device, size, to, 5);
 }
 
 static bool
@@ -74,6 +80,20 @@ test_order_in_a_lane(void **state)
 	for (uint64_t i = 1; i <= 10; i++)
 		assert_int_equal(window_pick(&w, any)->it.seq, i);
 	assert_null(window_pick(&w, any));
+}
+
+static void
+test_priority(void **state)
+{
+	unsigned high = 0;
+
+	for (int i = 0; i < 400; i++) {
+		add_as("low", 1000000, &st, 5);
+		add_as("high", 1000000, &st, 7);
+	}
+	for (int i = 0; i < 200; i++)
+		high += window_pick(&w, any)->it.device[0] == 'h';
+	assert_in_range(high, 150, 170); /* four of five */
 }
 
 static void
@@ -145,6 +165,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(
 		    test_order_in_a_lane, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_priority, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_many_of_one_device, setup, teardown),
 		cmocka_unit_test_setup_teardown(
