@@ -56,8 +56,8 @@ curl_errno(CURL *h, CURLcode code)
 	}
 }
 
-int
-client_get(const char *socket, const char *path, struct answer *a_out)
+static int
+call(const char *socket, const char *path, bool post, struct answer *a_out)
 {
 	struct answer a = { 0 };
 	CURL *h = curl_easy_init();
@@ -76,6 +76,8 @@ client_get(const char *socket, const char *path, struct answer *a_out)
 	curl_easy_setopt(h, CURLOPT_TIMEOUT, 15L);
 	curl_easy_setopt(h, CURLOPT_WRITEFUNCTION, on_body);
 	curl_easy_setopt(h, CURLOPT_WRITEDATA, &a);
+	if (post)
+		curl_easy_setopt(h, CURLOPT_COPYPOSTFIELDS, "");
 	rc = curl_errno(h, curl_easy_perform(h));
 	if (rc == 0) {
 		curl_easy_getinfo(h, CURLINFO_RESPONSE_CODE, &a.status);
@@ -88,6 +90,18 @@ client_get(const char *socket, const char *path, struct answer *a_out)
 	curl_easy_cleanup(h);
 	free(url);
 	return rc;
+}
+
+int
+client_get(const char *socket, const char *path, struct answer *a_out)
+{
+	return call(socket, path, false, a_out);
+}
+
+int
+client_post(const char *socket, const char *path, struct answer *a_out)
+{
+	return call(socket, path, true, a_out);
 }
 
 void
@@ -161,16 +175,16 @@ explain_status(const char *daemon, const struct answer *a)
 	return a->status == 403 || a->status == 401 ? EXIT_DENIED : EXIT_IO;
 }
 
-int
-client_json(const struct ctl *ctl, const char *daemon, const char *path,
-    bool quiet, cJSON **v_out)
+static int
+call_json(const struct ctl *ctl, const char *daemon, const char *path,
+    bool post, bool quiet, cJSON **v_out)
 {
 	char *socket = gateway_conf_path(ctl->conf,
 	    strcmp(daemon, "edgehaul-proxy") == 0 ? "proxy.sock"
 						  : "agent.sock");
 	struct answer a;
 	const char *why;
-	int rc = client_get(socket, path, &a);
+	int rc = call(socket, path, post, &a);
 
 	if (rc != 0) {
 		rc = quiet && client_is_down(rc)
@@ -198,4 +212,18 @@ client_json(const struct ctl *ctl, const char *daemon, const char *path,
 	}
 	answer_fini(&a);
 	return rc;
+}
+
+int
+client_json(const struct ctl *ctl, const char *daemon, const char *path,
+    bool quiet, cJSON **v_out)
+{
+	return call_json(ctl, daemon, path, false, quiet, v_out);
+}
+
+int
+client_post_json(const struct ctl *ctl, const char *daemon, const char *path,
+    bool quiet, cJSON **v_out)
+{
+	return call_json(ctl, daemon, path, true, quiet, v_out);
 }

@@ -24,7 +24,7 @@ enum {
 
 struct ctl {
 	const char *config; /* path of gateway.conf */
-	bool json, live, changed, defaults;
+	bool json, live, changed, defaults, yes;
 	const char *arg;           /* ID */
 	struct gateway_conf *conf; /* for commands that need it */
 };
@@ -37,6 +37,9 @@ int ctl_queue_show(struct ctl *ctl);
 int ctl_why(struct ctl *ctl);
 int ctl_check(struct ctl *ctl);
 int ctl_show_config(struct ctl *ctl);
+int ctl_spool_stat(struct ctl *ctl);
+int ctl_spool_check(struct ctl *ctl);
+int ctl_spool_rebuild(struct ctl *ctl);
 
 /*
  * Load ctl->config. 0, or EXIT_CONFIG after all problems were printed to
@@ -52,11 +55,12 @@ struct answer {
 	size_t n;
 };
 /*
- * GET path from the daemon at socket (a full path). 0: the answer is the
- * caller's, free by answer_fini(). -ENOENT, -ECONNREFUSED: nobody listens.
- * -EACCES. -ETIMEDOUT. -EFBIG, -EPROTO: no sense in the answer.
+ * GET path from the daemon at socket (a full path), or POST nothing to it. 0:
+ * the answer is the caller's, free by answer_fini(). -ENOENT, -ECONNREFUSED:
+ * nobody listens. -EACCES. -ETIMEDOUT. -EFBIG, -EPROTO: no sense in the answer.
  */
 int client_get(const char *socket, const char *path, struct answer *a_out);
+int client_post(const char *socket, const char *path, struct answer *a_out);
 void answer_fini(struct answer *a);
 /* Is it one of the codes of a daemon that does not run? */
 bool client_is_down(int rc);
@@ -72,6 +76,9 @@ int client_explain(const char *daemon, const char *socket, int rc);
  */
 int client_json(const struct ctl *ctl, const char *daemon, const char *path,
     bool quiet, cJSON **v_out);
+/* The same with POST and no body. */
+int client_post_json(const struct ctl *ctl, const char *daemon,
+    const char *path, bool quiet, cJSON **v_out);
 
 /* ---- ask.c: uploads, from the agent or else the proxy -------------------- */
 

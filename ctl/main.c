@@ -24,6 +24,7 @@
 #define TAKES_FILTER 4u /* --changed, --defaults */
 #define NEEDS_CONF 8u
 #define NEEDS_ID 16u
+#define TAKES_YES 32u
 
 static const struct command {
 	const char *word, *second; /* second may be NULL */
@@ -46,6 +47,13 @@ static const struct command {
 	    "queue show ID [--json]", "all that is known of one upload" },
 	{ "why", NULL, TAKES_JSON | NEEDS_CONF | NEEDS_ID, ctl_why,
 	    "why ID [--json]", "why an upload is where it is" },
+	{ "spool", "stat", TAKES_JSON | NEEDS_CONF, ctl_spool_stat,
+	    "spool stat [--json]", "how full it is, how old the oldest" },
+	{ "spool", "check", TAKES_JSON | NEEDS_CONF, ctl_spool_check,
+	    "spool check [--json]", "read every waiting file back" },
+	{ "spool", "rebuild", TAKES_YES | NEEDS_CONF, ctl_spool_rebuild,
+	    "spool rebuild [--yes]",
+	    "have the index made anew from the files" },
 };
 #define COMMANDS_N (sizeof(commands) / sizeof(commands[0]))
 
@@ -120,6 +128,8 @@ run(struct ctl *ctl, char **words, int n)
 	c = find_command(words, n, &used);
 	if (c == NULL && strcmp(words[0], "queue") == 0)
 		return usage("queue needs ls or show", NULL);
+	if (c == NULL && strcmp(words[0], "spool") == 0)
+		return usage("spool needs stat, check or rebuild", NULL);
 	if (c == NULL)
 		return usage("unknown command", words[0]);
 	if (ctl->json && (c->flags & TAKES_JSON) == 0)
@@ -130,6 +140,8 @@ run(struct ctl *ctl, char **words, int n)
 		return usage(
 		    "--changed and --defaults are not for this command",
 		    c->word);
+	if (ctl->yes && (c->flags & TAKES_YES) == 0)
+		return usage("--yes is not for this command", c->word);
 	if ((c->flags & NEEDS_ID) != 0) {
 		if (used == n)
 			return usage("the upload's ID is missing", c->usage);
@@ -153,6 +165,7 @@ main(int argc, char **argv)
 		{ "live", no_argument, NULL, 'l' },
 		{ "changed", no_argument, NULL, 'n' },
 		{ "defaults", no_argument, NULL, 'd' },
+		{ "yes", no_argument, NULL, 'y' },
 		{ "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'V' },
 		{ NULL },
@@ -177,6 +190,9 @@ main(int argc, char **argv)
 			break;
 		case 'd':
 			ctl.defaults = true;
+			break;
+		case 'y':
+			ctl.yes = true;
 			break;
 		case 'h':
 			print_help();

@@ -21,6 +21,7 @@
 struct view {
 	const cJSON *ledger, *spool;    /* of the proxy */
 	const cJSON *signer, *storages; /* of the agent */
+	const cJSON *cameras;           /* of the proxy */
 	bool agent_up, agent_spool;     /* it runs; it has opened the spool */
 };
 
@@ -81,6 +82,16 @@ say_waiting(const struct view *v)
 	printf(".\n");
 }
 
+static int
+silent_cameras(const struct view *v)
+{
+	const cJSON *c;
+	int n = 0;
+
+	cJSON_ArrayForEach(c, v->cameras) n += json_bool(c, "silent", false);
+	return n;
+}
+
 /* The one sentence. */
 static void
 say(const struct view *v)
@@ -103,9 +114,35 @@ say(const struct view *v)
 		say_error("The store cannot be used", store, "");
 	else if (json_bool(v->spool, "rebuilding", false))
 		printf("The index is being rebuilt");
+	else if (silent_cameras(v) > 0)
+		printf("%d camera%s silent", silent_cameras(v),
+		    silent_cameras(v) == 1 ? " is" : "s are");
 	else
 		printf("All good");
 	say_waiting(v);
+}
+
+/* "camera dock-left is silent for 12 min (it should send every 5 min)" */
+static void
+print_silent(const struct view *v)
+{
+	struct small quiet, every;
+	const cJSON *c;
+
+	cJSON_ArrayForEach(c, v->cameras)
+	{
+		const char *s = json_string(c, "name");
+		char *name = format_text(s != NULL ? s : "?", 64);
+
+		if (json_bool(c, "silent", false))
+			printf("camera %s is silent for %s (it should send "
+			       "every %s)\n",
+			    name,
+			    format_time(&quiet, number(c, "silent_for") * 1000),
+			    format_time(
+				&every, number(c, "expect_every") * 1000));
+		free(name);
+	}
 }
 
 static void
@@ -196,7 +233,9 @@ print_plain(const struct ctl *ctl, const cJSON *proxy)
 	v.agent_spool = json_bool(agent, "spool", true);
 	v.signer = member(agent, "signer");
 	v.storages = member(agent, "storages");
+	v.cameras = member(proxy, "cameras");
 	say(&v);
+	print_silent(&v);
 	print_ledger(&v);
 	print_spool(&v);
 	print_agent(&v);

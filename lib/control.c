@@ -208,6 +208,7 @@ control_spool_json(const struct spool_status *st)
 	json_add_int(o, "held", (int64_t)st->held);
 	json_add_int(o, "not_indexed", (int64_t)st->not_indexed);
 	json_add_int(o, "index_percent", st->index_percent);
+	json_add_int(o, "folders", (int64_t)st->folders);
 	if (st->oldest_age_ms >= 0)
 		json_add_int(o, "oldest_age", st->oldest_age_ms / 1000);
 	else

@@ -65,6 +65,8 @@ static const struct conf_key keys[] = {
 	  "how long the same file sent again counts as a repeat" },
 	{ "spool", "max_age", CONF_MSEC, AT(max_age_ms), "none", "10 s", "3650 d", NULL, RL | NN,
 	  "waiting uploads older than this are dropped" },
+	{ "spool", "scrub_pause", CONF_MSEC, AT(scrub_pause_ms), "1 s", "1 ms", "1 d", NULL, NN,
+	  "pause between two waiting files that are read back to find damage" },
 
 	{ "limits", "max_upload", CONF_BYTES, AT(max_upload), "2 GB", "1 B", "5 TB", NULL, RL,
 	  "largest file that is taken" },

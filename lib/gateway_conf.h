@@ -27,7 +27,8 @@ struct gateway_conf {
 	char *address, *tls_address, *cert_file, *key_file;
 	bool known_only, close_delimited;
 	/* [spool] */
-	int64_t max_size, index_size, repeat_window_ms, max_age_ms;
+	int64_t max_size, index_size, repeat_window_ms, scrub_pause_ms,
+	    max_age_ms;
 	struct conf_share free_floor;
 	int sync_order, when_full, on_same_name;
 	/* [limits] */

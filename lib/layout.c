@@ -215,6 +215,24 @@ read_format(struct layout *l, char **why_out)
 	return 0;
 }
 
+int
+layout_read_epoch(const char *dir, uint64_t *epoch_out)
+{
+	struct layout l = { .dir = (char *)dir };
+	char *why = NULL;
+	int rc;
+
+	l.root = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (l.root < 0)
+		return -errno;
+	rc = read_format(&l, &why);
+	free(why);
+	close(l.root);
+	if (rc == 0)
+		*epoch_out = l.epoch;
+	return rc;
+}
+
 static int
 take_lock(struct layout *l, const char *role)
 {

@@ -38,6 +38,9 @@ void layout_close(struct layout *l);
 /* A folder and those above it, each made if it is not there, and synced. */
 int layout_make_dirs(const char *dir);
 
+/* The epoch of a spool that need not be open. -errno, -EPROTO. */
+int layout_read_epoch(const char *dir, uint64_t *epoch_out);
+
 /* "PPPPPPPPPPPPP" and "PPPPPPPPPPPPP/SSSSSSSSSSSSSSSS" below item/. */
 void layout_dir_name(uint64_t seq, char out[14]);
 void layout_item_name(uint64_t seq, char out[31]);

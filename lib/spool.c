@@ -477,6 +477,18 @@ spool_on_change(struct spool *sp, void (*fn)(void *arg), void *arg)
  */
 
 void
+spool_check_start(struct spool *sp)
+{
+	keeper_check_start(sp->keeper);
+}
+
+void
+spool_check_state(struct spool *sp, struct spool_check *out)
+{
+	keeper_check_state(sp->keeper, out);
+}
+
+void
 spool_expect(struct spool_upload *u, const struct spool_expect *want)
 {
 	incoming_expect(u, want);

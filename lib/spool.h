@@ -45,6 +45,8 @@ struct spool_options {
 	uint64_t max_upload;
 	uint64_t share; /* octets that one device may hold; 0: no limit */
 	int64_t repeat_window_ms; /* 0: repeats are not recognised */
+	int64_t scrub_pause_ms;   /* between two items that are read back, to
+				     find damage early; 0: they are not */
 };
 
 #define SPOOL_ID_LEN 32 /* hex digits: 16 of the epoch, 16 of the sequence */
@@ -213,6 +215,25 @@ void spool_evict_oldest(struct spool *sp, uint64_t octets,
  */
 void spool_expire(struct spool *sp, int64_t max_age_ms);
 
+/* ---- reading back ---------------------------------------------------------
+ */
+
+#define SPOOL_CHECK_BAD 100
+/* A check of all items: is each what its footer says? */
+struct spool_check {
+	bool running;
+	uint64_t number;          /* of this check; 0: there was none */
+	uint64_t checked, octets; /* so far */
+	uint64_t bad;             /* of them; they go to quarantine */
+	struct {
+		char id[SPOOL_ID_LEN + 1];
+		const char *why;      /* static */
+	} bad_items[SPOOL_CHECK_BAD]; /* the first of them */
+};
+/* Begin one in the background (writer). One that runs is left to run. */
+void spool_check_start(struct spool *sp);
+void spool_check_state(struct spool *sp, struct spool_check *out);
+
 /* ---- for both ------------------------------------------------------------ */
 
 struct spool_status {
@@ -224,6 +245,7 @@ struct spool_status {
 	uint64_t not_indexed;  /* accepted, row still to come */
 	uint64_t disk_free, max_size;
 	unsigned index_percent; /* of the map in use */
+	uint64_t folders;       /* of item/ */
 	bool rebuilding;
 	bool full;     /* the last reserve was refused for space */
 	char why[128]; /* of full */

@@ -32,7 +32,8 @@ enum change {
 	CHANGE_HOLD,
 	CHANGE_END,
 	CHANGE_EVICT,
-	CHANGE_QUARANTINE
+	CHANGE_QUARANTINE,
+	CHANGE_DAMAGED /* found by reading back */
 };
 
 struct change_job {
@@ -158,6 +159,12 @@ change_row(struct index_txn *t, struct change_job *c, struct row *r)
 		r->item.state = SPOOL_HELD;
 		spool_set_text(&r->item.last_error, c->text);
 		break;
+	case CHANGE_DAMAGED:
+		c->busy = r->item.state == SPOOL_SENDING ||
+		    r->item.state == SPOOL_QUARANTINED;
+		if (c->busy)
+			return 0;
+		/* fallthrough */
 	case CHANGE_QUARANTINE:
 		r->item.state = SPOOL_QUARANTINED;
 		spool_set_text(&r->item.last_error, c->text);
@@ -275,7 +282,7 @@ settle_change(struct index_job *j)
 		return;
 	if (c->what == CHANGE_END || c->what == CHANGE_EVICT)
 		spool_unlink_item(c->sp, &c->was);
-	else if (c->what == CHANGE_QUARANTINE)
+	else if (c->what == CHANGE_QUARANTINE || c->what == CHANGE_DAMAGED)
 		spool_move_to_quarantine(c->sp, &c->was);
 }
 
@@ -370,4 +377,12 @@ spool_quarantine(
 {
 	index_submit(
 	    sp->ix, &change_new(sp, CHANGE_QUARANTINE, seq, why, fn, arg)->job);
+}
+
+void
+spool_quarantine_damaged(
+    struct spool *sp, uint64_t seq, const char *why, spool_fn fn, void *arg)
+{
+	index_submit(
+	    sp->ix, &change_new(sp, CHANGE_DAMAGED, seq, why, fn, arg)->job);
 }

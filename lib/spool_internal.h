@@ -101,6 +101,8 @@ void recover_damaged(const struct layout *l, uint64_t seq, const char *why,
 /* keeper.c: rebuilds rows of a lost index, then sweeps files without rows. */
 struct keeper *keeper_new(struct spool *sp);
 void keeper_stop(struct keeper *k);
+void keeper_check_start(struct keeper *k);
+void keeper_check_state(struct keeper *k, struct spool_check *out);
 
 /* index thread: add the row of a durable upload to the ledger and the table,
  * in the state that the item tells: waiting, or quarantined by a rebuild */
@@ -118,6 +120,10 @@ void spool_move_to_quarantine(struct spool *sp, const struct spool_item *it);
 /* Index thread: would so many octets more eat into the reserve that is kept for
  * taking rows out? */
 bool spool_index_tight(const struct spool *sp, uint64_t more);
+/* An item whose file is damaged: to quarantine, unless it is being sent (who
+ * sends finds out) or there already: -EBUSY. */
+void spool_quarantine_damaged(
+    struct spool *sp, uint64_t seq, const char *why, spool_fn fn, void *arg);
 /* Replace a text of an item, cut to what a row may hold. */
 void spool_set_text(char **field, const char *s);
 /* Fill in what the row knows by time. */

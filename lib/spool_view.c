@@ -302,6 +302,7 @@ spool_find(struct spool *sp, const char *id, spool_items_fn fn, void *arg)
 
 struct status_job {
 	struct index_job job;
+	uint64_t folders;
 	struct spool *sp;
 	struct index_state st;
 	int64_t oldest_ms;
@@ -337,6 +338,19 @@ run_status(struct index_txn *t, struct index_job *j)
 	return rc < 0 ? rc : 0;
 }
 
+/* On the index thread: folders are looked at, no file is. */
+static void
+settle_status(struct index_job *j)
+{
+	struct status_job *s = (struct status_job *)j;
+	uint64_t *prefixes = NULL;
+	size_t n = 0;
+
+	if (recover_list_dirs(&s->sp->l, &prefixes, &n) == 0)
+		s->folders = n;
+	free(prefixes);
+}
+
 /* The ledger as the world sees it: what was acknowledged counts. */
 static void
 on_status(struct index_job *j)
@@ -355,6 +369,7 @@ on_status(struct index_job *j)
 		.since_wall_ms = x->since_wall_ms,
 		.oldest_age_ms = s->oldest_ms,
 		.disk_free = sp->disk_free,
+		.folders = s->folders,
 		.max_size = sp->opt.max_size,
 		.rebuilding =
 		    x->rebuild_next <= x->rebuild_end && x->rebuild_end != 0,
@@ -379,7 +394,9 @@ spool_status(struct spool *sp,
 {
 	struct status_job *s = xcalloc(1, sizeof(*s));
 
-	s->job = (struct index_job){ .run = run_status, .done = on_status };
+	s->job = (struct index_job){
+		.run = run_status, .settle = settle_status, .done = on_status
+	};
 	s->sp = sp;
 	s->fn = fn;
 	s->arg = arg;

@@ -21,6 +21,7 @@
 #include "blocks.h"
 #include "clock.h"
 #include "daemon.h"
+#include "devices.h"
 #include "doorbell.h"
 #include "gateway_conf.h"
 #include "http_server.h"
@@ -45,6 +46,8 @@ static const struct http_route control_routes[] = {
 	{ "GET HEAD", "/-/uploads/:id", on_upload_query },
 	{ "GET",      "/queue",         on_queue },
 	{ "GET",      "/queue/:id",     on_upload_query },
+	{ "GET",      "/spool/check",   on_check },
+	{ "POST",     "/spool/check",   on_check_start },
 };
 // clang-format on
 #define HOUSEWORK_S 1
@@ -67,6 +70,7 @@ on_housework(evutil_socket_t fd, short what, void *arg)
 	blocks_refresh(px->blocks); /* a ring may be lost */
 	if (px->conf->max_age_ms != CONF_NONE)
 		spool_expire(px->spool, px->conf->max_age_ms);
+	devices_look(px->devices, clock_ms());
 }
 
 static void
@@ -148,7 +152,9 @@ open_spool(struct proxy *px)
 		.index_size = c->index_size > 0 ? (uint64_t)c->index_size : 0,
 		.sync_single = c->sync_order == SYNC_SINGLE,
 		.max_upload = UINT64_MAX, /* upload.c knows the camera's */
-		.repeat_window_ms = c->repeat_window_ms };
+		.repeat_window_ms = c->repeat_window_ms,
+		.scrub_pause_ms =
+		    c->scrub_pause_ms != CONF_NONE ? c->scrub_pause_ms : 0 };
 	char *dir = gateway_conf_path(c, "spool"), *why;
 	int rc;
 
@@ -276,6 +282,7 @@ proxy_free(void *self)
 	spool_close(px->spool);
 	access_free(px->access);
 	blocks_free(px->blocks);
+	devices_free(px->devices);
 	doorbell_close(px->bell);
 	free(px->agent_bell);
 	free(px->agent_status);
@@ -292,6 +299,7 @@ proxy_start(struct event_base *base, const void *conf, void **self_out)
 	px->conf = conf;
 	px->started_ms = clock_ms();
 	px->access = access_new(conf);
+	px->devices = devices_new(conf, px->started_ms);
 	rc = open_run_dir(px);
 	if (rc == 0)
 		rc = open_spool(px);
@@ -326,6 +334,7 @@ proxy_reload(void *self, const void *conf)
 	spool_set_share(px->spool, share_octets(conf));
 	access_free(px->access);
 	px->access = access_new(conf);
+	devices_reload(px->devices, conf, clock_ms());
 	reload_tls(px);
 }
 

@@ -13,6 +13,7 @@
 #include "clock.h"
 #include "config.h"
 #include "control.h"
+#include "devices.h"
 #include "gateway_conf.h"
 #include "http_server.h"
 #include "json.h"
@@ -70,6 +71,8 @@ status_json(const struct proxy *px, const struct spool_status *st)
 	json_add_int(lan, "bytes", (int64_t)px->count.bytes);
 	json_add_int(lan, "refused", (int64_t)px->count.refused);
 	json_add_int(lan, "failed", (int64_t)px->count.failed);
+	cJSON_AddItemToObject(
+	    o, "cameras", devices_json(px->devices, clock_ms()));
 	cJSON_AddItemToObject(o, "agent", agent_json(px));
 	return o;
 }
@@ -147,6 +150,39 @@ on_queue(struct http_request *rq, void *arg)
 	struct proxy *px = arg;
 
 	control_queue(rq, px->spool);
+}
+
+/* How far the check of all files is. */
+void
+on_check(struct http_request *rq, void *arg)
+{
+	struct proxy *px = arg;
+	struct spool_check c;
+	cJSON *o = cJSON_CreateObject(), *list, *item;
+
+	spool_check_state(px->spool, &c);
+	cJSON_AddBoolToObject(o, "running", c.running);
+	json_add_int(o, "number", (int64_t)c.number);
+	json_add_int(o, "checked", (int64_t)c.checked);
+	json_add_int(o, "bytes", (int64_t)c.octets);
+	json_add_int(o, "bad", (int64_t)c.bad);
+	list = cJSON_AddArrayToObject(o, "damaged");
+	for (uint64_t i = 0; i < c.bad && i < SPOOL_CHECK_BAD; i++) {
+		item = cJSON_CreateObject();
+		json_add_text(item, "id", c.bad_items[i].id);
+		json_add_text(item, "reason", c.bad_items[i].why);
+		cJSON_AddItemToArray(list, item);
+	}
+	http_reply_json(rq, 200, o);
+}
+
+void
+on_check_start(struct http_request *rq, void *arg)
+{
+	struct proxy *px = arg;
+
+	spool_check_start(px->spool);
+	on_check(rq, px);
 }
 
 void

@@ -10,6 +10,7 @@
 
 struct access;
 struct blocks;
+struct devices;
 struct doorbell;
 struct event_base;
 struct gateway_conf;
@@ -24,6 +25,7 @@ struct proxy {
 	struct spool *spool;
 	struct access *access;
 	struct blocks *blocks;
+	struct devices *devices;
 	struct event *housework;
 	struct doorbell *bell;
 	char *agent_bell;      /* path of the agent's doorbell */
@@ -40,6 +42,8 @@ void on_status_json(struct http_request *rq, void *proxy);
 void on_health(struct http_request *rq, void *proxy);
 void on_upload_query(struct http_request *rq, void *proxy);
 void on_queue(struct http_request *rq, void *proxy);
+void on_check(struct http_request *rq, void *proxy);
+void on_check_start(struct http_request *rq, void *proxy);
 void on_reserved_path(struct http_request *rq, void *proxy);
 /* A datagram of the agent: "status {json}". */
 void page_agent_told(struct proxy *px, const char *msg, size_t n);

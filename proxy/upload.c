@@ -22,6 +22,7 @@
 #include "access.h"
 #include "blocks.h"
 #include "clock.h"
+#include "devices.h"
 #include "expect.h"
 #include "form.h"
 #include "gateway_conf.h"
@@ -140,6 +141,7 @@ refuse(struct upload *up, int status, const char *error, const char *hint)
 {
 	drop_files(up);
 	up->refused = true;
+	devices_refused(up->px->devices, up->who.device, error, clock_ms());
 	upload_refuse(up->px, up->rq, status, error, hint);
 }
 
@@ -268,11 +270,21 @@ note_accepted(struct file *f, const struct spool_item *it)
 
 	up->px->count.uploads++;
 	up->px->count.bytes += it->size;
+	devices_accepted(
+	    up->px->devices, it->device, it->size, false, clock_ms());
 	log_info("id=%s accepted dev=%s bytes=%llu ms=%lld", it->id,
 	    log_text(&dev, it->device, strlen(it->device)),
 	    (unsigned long long)it->size, (long long)(clock_ms() - up->t0));
 	if (up->px->conf->on_same_name == SAME_NAME_REPLACE_WAITING)
 		replace_older(up, it);
+}
+
+static void
+note_repeat(struct file *f)
+{
+	devices_accepted(
+	    f->up->px->devices, f->up->who.device, f->size, true, clock_ms());
+	log_info("id=%s repeated: answered without a second copy", f->id);
 }
 
 static void
@@ -291,8 +303,7 @@ on_committed(int rc, const struct spool_item *it, void *arg)
 	if (rc == 0)
 		note_accepted(f, it);
 	else if (f->repeat)
-		log_info(
-		    "id=%s repeated: answered without a second copy", f->id);
+		note_repeat(f);
 	up->commits--;
 	if (came_back(up) && up->commits == 0)
 		answer(up);

@@ -1,0 +1,40 @@
+/*
+ * devices.h - what each device has sent, and which ones are silent
+ *
+ * Kept in memory since the proxy's start. [camera NAME] sections are always
+ * known; of other names the first 1,000, later ones count together as "other":
+ * names are claims, and nobody may fill memory with them. Times by clock_ms().
+ */
+#ifndef DEVICES_H
+#define DEVICES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <cjson/cJSON.h>
+
+struct devices;
+struct gateway_conf;
+
+struct devices *devices_new(const struct gateway_conf *conf, int64_t now);
+void devices_free(struct devices *d); /* NULL is accepted */
+/* Other sections: what was counted stays, new ones are awaited from now on. */
+void devices_reload(
+    struct devices *d, const struct gateway_conf *conf, int64_t now);
+
+/* An upload was answered 2xx; repeat: it was here already and is not counted,
+ * but the device lives. */
+void devices_accepted(struct devices *d, const char *name, uint64_t size,
+    bool repeat, int64_t now);
+/* why: static text, or copied. */
+void devices_refused(
+    struct devices *d, const char *name, const char *why, int64_t now);
+/* Log which cameras have become silent, or are back; call it now and then. */
+void devices_look(struct devices *d, int64_t now);
+/*
+ * An array of {name, configured, uploads, bytes, refused, last_upload,
+ * last_refusal, last_refusal_text, expect_every, silent, silent_for}. Times in
+ * seconds ago, null if there was none.
+ */
+cJSON *devices_json(const struct devices *d, int64_t now);
+
+#endif
