@@ -3,12 +3,14 @@
 #
 # A real proxy has its spool on an ext4 whose disk remembers each write (see
 # lib/Edgehaul/Disk.pm). It is started for the first time, takes files from
-# several cameras, is drained meanwhile, is killed, loses its index. Then the
+# several cameras, is drained meanwhile (by t/crash/drainer, then by an agent
+# to a real signer), evicts, is killed, loses its index. Then the
 # disk is made anew as cuts at many moments would have left it, with writes
 # that were not flushed lost, reordered or torn; on each such disk the proxy is
 # started by itself and everything is compared with what the cameras know.
 #
 # EDGEHAUL_IMAGES: how many cuts. EDGEHAUL_SEED repeats a run.
+# EDGEHAUL_SYNC_ORDER: the sync_order to test, if not the default.
 use strict;
 use warnings;
 use Edgehaul;
@@ -17,7 +19,7 @@ use Edgehaul::Daemon;
 use Edgehaul::Disk;
 use Edgehaul::Load;
 use Test::More;
-use Time::HiRes qw(time);
+use Time::HiRes qw(time stat);
 
 my $why = Edgehaul::Disk->lacks;
 if (defined $why) {
@@ -35,11 +37,16 @@ diag("seed $seed");
 srand $seed;
 alarm((60 + 2 * $images) * Edgehaul::slowness());
 
-my %spool_conf = (max_size => '40 MB', index_size => '2 MB');
+my %spool_conf = (max_size => '40 MB', index_size => '2 MB',
+	sync_order => $ENV{EDGEHAUL_SYNC_ORDER} // 'portable');
 my $disk = Edgehaul::Disk->new(mb => 64);
 my $state = $disk->mnt . '/state';
-my $gw = Edgehaul->gateway(signer => 'http://127.0.0.1:9', conf => {
-	gateway => { state_dir => $state }, spool => {%spool_conf} });
+my @conf = (conf => { gateway => { state_dir => $state },
+	spool => {%spool_conf} });
+my $cloud = !grep { !-x Edgehaul::top_builddir() . "/$_/edgehaul-$_" }
+    qw(agent signer);
+my $gw = $cloud ? Edgehaul->site(@conf, start => 0)
+    : Edgehaul->gateway(@conf, signer => 'http://127.0.0.1:9');
 my $load = Edgehaul::Load->new(seed => $seed, mark => $disk->log_file,
 	address => sub { $gw->lan });
 my @phases; # [name, offset at its end]
@@ -76,6 +83,16 @@ sub drain_end {
 	}
 }
 
+# What the agent has delivered, and when at the earliest, in seconds.
+my %stored;
+sub note_stored {
+	my $files = $gw->files;
+	for my $path (keys %$files) {
+		my ($id) = $path =~ /([0-9a-f]{32})/ or next;
+		$stored{$id} = (stat $files->{$path})[10];
+	}
+}
+
 # ---- the run -----------------------------------------------------------------
 $gw->proxy->start;
 phase('first start');
@@ -96,6 +113,28 @@ select undef, undef, undef, 0.2;
 drain_end($drainer, 'KILL');
 $load->end;
 phase('a dead drainer');
+if ($cloud) {
+	$gw->agent->start;
+	$load->begin(3, 6);
+	select undef, undef, undef, 0.15;
+	$gw->agent->kill9->start;
+	$load->end;
+	$gw->drained(10) or push @trouble, 'the agent does not deliver';
+	$gw->agent->kill9;
+	note_stored();
+	phase('a real agent');
+}
+$gw->proxy->stop;
+my $full_at = $disk->offset;
+my %small = (max_size => '4 MB', when_full => 'drop-oldest');
+$gw->configure(spool => \%small);
+$gw->proxy->start;
+$load->begin(3, 11)->end;
+my %evicted = map { $_ => $full_at }
+    $gw->proxy->new_log =~ /id=([0-9a-f]{32}) evicted/g;
+$left{$_} //= $full_at for keys %evicted;
+phase('eviction');
+$gw->configure(spool => { %spool_conf, when_full => 'refuse' });
 $gw->proxy->stop;
 system 'rm', '-rf', "$state/spool/index";
 $gw->proxy->start;
@@ -110,6 +149,7 @@ my @accepted = $load->accepted;
 is(scalar(@accepted), $load->{next}, 'every file was answered 2xx');
 is("@trouble", '', 'the drainer had no trouble');
 cmp_ok(scalar(keys %left), '>=', 40, 'enough was delivered');
+cmp_ok(scalar(keys %evicted), '>=', 5, 'and some evicted');
 
 # ---- the cuts ---------------------------------------------------------------
 # Half anywhere, half right after an answer: there a promise is youngest.
@@ -139,7 +179,7 @@ my $slowest = 0;
 
 sub check_image {
 	my ($at, $mode, $i) = @_;
-	my ($image) = $disk->image($at, $mode, $seed + $i);
+	my ($image, $when) = $disk->image($at, $mode, $seed + $i);
 	my $mnt = $disk->mount_image($image);
 	if (!$mnt) {
 		$tally{'does not mount'}++;
@@ -159,7 +199,8 @@ sub check_image {
 			spool => "$mnt/state/spool",
 			accepted => [grep { $_->{mark} <= $at } @accepted],
 			left => { map { $_ => 1 }
-				grep { $left{$_} < $at } keys %left },
+				(grep { $left{$_} < $at } keys %left),
+				(grep { $stored{$_} <= $when } keys %stored) },
 			quarantined => { map { $_ => 1 } grep {
 				$quarantined{$_} < $at } keys %quarantined },
 			sent => sub { defined $load->sent($_[0]) })->problems;
