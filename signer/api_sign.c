@@ -362,6 +362,13 @@ check_allowed(struct batch *b, const struct upload *u, const char *storage,
 		return refuse(f, 413, "quarantine",
 		    "Raise maxSize in the policy of the gateway.",
 		    "The upload is larger than the gateway may send", "");
+	if (b->gateway.spent && strcmp(u->method, "PUT") == 0) {
+		f->retry_after = (int)(86400 - b->c->now_s % 86400);
+		return refuse(f, 429, "wait",
+		    "Raise bytesPerDay in the policy of the gateway, or wait "
+		    "for midnight UTC.",
+		    "The gateway has sent what it may send in a day", "");
+	}
 	return check_device(b, u->device, f);
 }
 
@@ -530,6 +537,9 @@ check_gateway(struct store_txn *t, struct api_call *c, struct gateway *g)
 		    "The gateway is blocked");
 		return -EACCES;
 	}
+	if (rc == 0)
+		rc = gateway_count(
+		    t, c->who.tenant, c->who.gateway, c->now_s, g);
 	return rc;
 }
 

@@ -278,6 +278,31 @@ gateway_get(struct store_txn *t, const char *tenant, const char *id,
 	g_out->max_size = -1;
 	if (json_int(policy, "maxSize", 0, SIZE_MOST, &g_out->max_size) != 0)
 		g_out->max_size = -1;
+	if (json_int(policy, "bytesPerDay", 0, SIZE_MOST,
+		&g_out->bytes_per_day) != 0)
+		g_out->bytes_per_day = -1;
+	g_out->spent = false;
+	cJSON_Delete(row);
+	return 0;
+}
+
+int
+gateway_count(struct store_txn *t, const char *tenant, const char *id,
+    int64_t now_s, struct gateway *g)
+{
+	int64_t day = -1, bytes = 0;
+	cJSON *row;
+	int rc;
+
+	if (g->bytes_per_day < 0)
+		return 0;
+	rc = store_get_json(t, KIND_CONTACT, tenant, id, &row);
+	if (rc != 0)
+		return rc == -ENOENT ? 0 : rc;
+	if (json_int(row, "day", 0, INT64_MAX / 2048, &day) == 0 &&
+	    day == now_s / 86400 &&
+	    json_int(row, "bytes", 0, INT64_MAX / 2048, &bytes) == 0)
+		g->spent = bytes >= g->bytes_per_day;
 	cJSON_Delete(row);
 	return 0;
 }

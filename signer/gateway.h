@@ -15,8 +15,10 @@ struct store_txn;
 struct gateway {
 	char *prefix; /* goes before each key; ends in a slash */
 	bool blocked;
-	cJSON *storages;  /* array of names, NULL: all of the tenant */
-	int64_t max_size; /* octets of an upload; -1: no limit */
+	int64_t bytes_per_day; /* -1: no limit */
+	cJSON *storages;       /* array of names, NULL: all of the tenant */
+	int64_t max_size;      /* octets of an upload; -1: no limit */
+	bool spent;            /* bytesPerDay is used up for today */
 };
 
 /* Make its row if it is missing. */
@@ -25,6 +27,9 @@ int gateway_ensure(
 /* -ENOENT: it was deleted. gateway_fini() later. */
 int gateway_get(struct store_txn *t, const char *tenant, const char *id,
     struct gateway *g_out);
+/* Set g->spent by what the gateway reported of today, if its policy asks. */
+int gateway_count(struct store_txn *t, const char *tenant, const char *id,
+    int64_t now_s, struct gateway *g);
 void gateway_fini(struct gateway *g);
 bool gateway_may_use(const struct gateway *g, const char *storage);
 /* Is the device blocked? 0 or 1, -errno. */

@@ -269,6 +269,7 @@ signer_stop(void *self)
 	struct signer *sg = self;
 
 	sg->stopping = true;
+	outgoing_stop();
 	updates_stop(sg->updates);
 	http_server_drain(sg->http, on_drained, sg);
 }

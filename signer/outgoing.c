@@ -9,6 +9,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +28,21 @@ struct call {
 	bool private;
 	size_t sent;
 };
+
+/* Set once, at the end of the program: nothing but ending depends on it. */
+static atomic_bool stopped;
+
+void
+outgoing_stop(void)
+{
+	stopped = true;
+}
+
+static int
+on_progress(void *arg, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
+{
+	return stopped; /* not 0: give up */
+}
 
 int
 outgoing_init(void)
@@ -217,6 +233,8 @@ outgoing_call(const struct out_request *rq, struct out_answer *a)
 	curl_easy_setopt(h, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(h, CURLOPT_TIMEOUT_MS, rq->timeout_ms);
 	curl_easy_setopt(h, CURLOPT_ERRORBUFFER, why);
+	curl_easy_setopt(h, CURLOPT_NOPROGRESS, 0L);
+	curl_easy_setopt(h, CURLOPT_XFERINFOFUNCTION, on_progress);
 	curl_easy_setopt(h, CURLOPT_HTTPHEADER, headers);
 	curl_easy_setopt(h, CURLOPT_OPENSOCKETFUNCTION, on_socket);
 	curl_easy_setopt(h, CURLOPT_OPENSOCKETDATA, &c);

@@ -46,6 +46,8 @@ struct out_answer {
 /* Once in a process. */
 int outgoing_init(void);
 void outgoing_fini(void);
+/* From any thread: calls that run and those to come fail at once. */
+void outgoing_stop(void);
 /* out_answer_fini() afterwards, whatever came. */
 void outgoing_call(const struct out_request *rq, struct out_answer *a);
 void out_answer_fini(struct out_answer *a);

@@ -19,6 +19,7 @@
 #include "endpoint.h"
 #include "json.h"
 #include "outgoing.h"
+#include "probe.h"
 #include "problem.h"
 #include "url.h"
 #include "xml_store.h"
@@ -331,8 +332,9 @@ static char *
 session_policy(const struct storage *s, const char *scope)
 {
 	static const char *const actions[] = { "s3:PutObject", "s3:GetObject",
-		"s3:DeleteObject", "s3:AbortMultipartUpload",
-		"s3:ListMultipartUploadParts" };
+		"s3:AbortMultipartUpload", "s3:DeleteObject" };
+	/* Deleting is for the signer's own probe. */
+	int actions_n = strcmp(scope, PROBE_SCOPE) == 0 ? 4 : 3;
 	const char *partition = s->text[ST_ROLE_ARN] + 4; /* "arn:" */
 	cJSON *doc = cJSON_CreateObject(), *st, *list;
 	struct text arn = { 0 };
@@ -350,9 +352,8 @@ session_policy(const struct storage *s, const char *scope)
 	st = cJSON_CreateObject();
 	cJSON_AddItemToArray(list, st);
 	cJSON_AddStringToObject(st, "Effect", "Allow");
-	cJSON_AddItemToObject(st, "Action",
-	    cJSON_CreateStringArray(
-		actions, sizeof(actions) / sizeof(actions[0])));
+	cJSON_AddItemToObject(
+	    st, "Action", cJSON_CreateStringArray(actions, actions_n));
 	json_add_text(st, "Resource", arn.s);
 	line = json_line(doc);
 	cJSON_Delete(doc);

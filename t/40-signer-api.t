@@ -342,6 +342,13 @@ is_deeply(call('POST', '/v1/reports', token => $gw, json => $report)->{json},
     { accepted => 1, repeated => 0 }, 'a report');
 is_deeply(call('POST', '/v1/reports', token => $gw, json => $report)->{json},
     { accepted => 0, repeated => 1 }, 'told again');
+is(call('PUT', '/v1/gateways/gw-1', json => { policy => { bytesPerDay => 5 } })
+    ->{status}, 200, 'a limit of bytes per day');
+$r = sign(\%up)->{json}{results}[0]{error};
+is($r->{status}, 429, 'which is used up');
+ok($r->{retryAfter} <= 86400, 'for today');
+ok(sign({ %up, method => 'HEAD' })->{json}{results}[0]{recipe}, 'not for looking');
+call('PUT', '/v1/gateways/gw-1', json => {});
 my ($seen) = grep { $_->{id} eq 'gw-1' }
     @{ call('GET', '/v1/gateways')->{json}{items} };
 ok($seen->{lastContact}, 'its last contact is seen');
