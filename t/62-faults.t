@@ -100,6 +100,7 @@ SKIP: {
 			$tries++;
 			push @wrong, "$call $error: answered $status"
 			    if $status !~ /^(201|500|507)$/
+			    && "$error $status" ne 'EMFILE 503'
 			    || $status == 500 && $error =~ /NOSPC|DQUOT/;
 			my $after = () = item_files($gw);
 			push @wrong, "$call $error: answered $status, "
