@@ -7,6 +7,7 @@
 #ifndef FOLDERS_H
 #define FOLDERS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct folders;
@@ -16,10 +17,13 @@ struct folders *folders_new(const struct layout *l);
 void folders_free(struct folders *f); /* NULL accepted; none may be in use */
 
 /*
- * The folder of a sequence number, open until folders_put(). A new one is made
- * and its own name is on stable storage when this returns 0. -errno: the disk.
+ * Make a received file durable as item `seq`: move it from folder `from`, where
+ * it is called temp, to its own, and sync both. It comes to lie there together
+ * with those of other threads that do the same. fd: the file, written. single:
+ * a file system on which one fsync(fd) after the rename does it all. 0; or
+ * -errno, and it has its old name or none.
  */
-int folders_get(struct folders *f, uint64_t seq, int *fd_out);
-void folders_put(struct folders *f, uint64_t seq);
+int folders_publish(struct folders *f, uint64_t seq, int from, const char *temp,
+    int fd, bool single);
 
 #endif

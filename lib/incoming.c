@@ -4,8 +4,9 @@
  * The order of the steps is what lets an acknowledged upload survive a power
  * cut:
  *	write incoming/N, over 1 MiB fdatasync it, write the footer,
- *	fdatasync, rename to item/, fsync the folder; then fn(0)
- * With sync_single: rename, then one fsync of the file. A failed sync is
+ *	rename to item/, fdatasync, fsync the folder; then fn(0)
+ * (folders.c says why in this order). With sync_single one fsync of the file
+ * stands for the two syncs. A failed sync is
  * final: the file goes and is never synced again. Numbers are given when the
  * body is complete, so a slow client holds up nothing; on_durable() tells them
  * in order and without gaps, so that all files up to the index's mark are
@@ -307,28 +308,6 @@ make_footer(const struct spool_upload *u, unsigned flags)
 	return v;
 }
 
-/* Sync body and name; on failure nothing of it remains. */
-static int
-make_durable(struct spool_upload *u, int dir)
-{
-	const struct layout *l = u->in->l;
-	char temp[24], name[31];
-	const char *last = name + 14;
-	int rc = 0;
-
-	temp_name(u, temp);
-	layout_item_name(u->item.seq, name);
-	if (!u->in->opt.sync_single && fdatasync(u->fd) != 0)
-		return -errno; /* cleanup removes incoming/N */
-	if (renameat(l->incoming, temp, dir, last) != 0)
-		return -errno;
-	if (fsync(u->in->opt.sync_single ? u->fd : dir) != 0) {
-		rc = -errno;
-		unlinkat(dir, last, 0);
-	}
-	return rc;
-}
-
 /* The body is complete: is it what was announced, is it new? */
 static int
 check_digests(struct spool_upload *u)
@@ -359,7 +338,8 @@ commit(struct spool_upload *u, struct pieces *ps)
 	struct iovec footer;
 	struct fresh *f;
 	unsigned flags = 0;
-	int rc = check_digests(u), dir;
+	int rc = check_digests(u);
+	char temp[24];
 
 	if (rc == 0 && u->item.size > SYNC_FIRST) {
 		rc = write_pieces(u, ps, NULL);
@@ -374,11 +354,10 @@ commit(struct spool_upload *u, struct pieces *ps)
 	footer = make_footer(u, flags);
 	rc = write_pieces(u, ps, &footer);
 	free(footer.iov_base);
-	if (rc == 0)
-		rc = folders_get(u->in->folders, u->item.seq, &dir);
 	if (rc == 0) {
-		rc = make_durable(u, dir);
-		folders_put(u->in->folders, u->item.seq);
+		temp_name(u, temp);
+		rc = folders_publish(u->in->folders, u->item.seq,
+		    u->in->l->incoming, temp, u->fd, u->in->opt.sync_single);
 	}
 	number_settle(u->in, f, &u->item, rc);
 	if (rc == 0)

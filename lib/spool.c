@@ -3,8 +3,8 @@
  *
  * A file per upload is the truth, the LMDB index follows it. The order of the
  * steps is what lets an acknowledged upload survive a power cut:
- *	accept	write incoming/N with its footer, fdatasync, rename to item/N,
- *		fsync the folder, 201; the row comes within a second
+ *	accept	write incoming/N with its footer, rename to item/N,
+ *		fdatasync, fsync the folder, 201; the row comes within a second
  *	done	commit the removal of the row, then unlink
  * So a crash can leave a file without a row (the next start adds it if it is
  * newer than what the index has seen, else sweeps it), never a row without its
