@@ -6,6 +6,7 @@
  * leave the process but as signatures.
  */
 #include <errno.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +38,7 @@
 #define STORAGES_READY 256
 #define FILE_THREADS 4
 #define WRITERS 1
+#define TIDY_S 15
 #define OUTGOING_THREADS 4
 
 static const struct http_route routes[] = {
@@ -183,12 +185,26 @@ listen_all(struct signer *sg)
 	return rc == 0 ? 0 : EX_UNAVAILABLE;
 }
 
+/* What a busy time has left in the heap goes back when it is over. */
+static void
+on_tidy(evutil_socket_t fd, short what, void *arg)
+{
+	struct signer *sg = arg;
+
+	if (pool_busy(sg->readers) + pool_busy(sg->writers) +
+		pool_busy(sg->files) ==
+	    0)
+		malloc_trim(0);
+}
+
 static void
 signer_free(void *self)
 {
 	struct signer *sg = self;
 
 	sg->stopping = true;
+	if (sg->tidy != NULL)
+		event_free(sg->tidy);
 	http_server_free(sg->http);
 	http_server_free(sg->metrics_http);
 	pool_free(sg->readers);
@@ -228,6 +244,8 @@ signer_start(struct event_base *base, const void *conf, void **self_out)
 		sg->files = pool_new(base, FILE_THREADS);
 		sg->outgoing = pool_new(base, OUTGOING_THREADS);
 		sg->credentials = credentials_new(sg);
+		sg->tidy = event_new(base, -1, EV_PERSIST, on_tidy, sg);
+		event_add(sg->tidy, &(struct timeval){ TIDY_S, 0 });
 		rc = listen_all(sg);
 	}
 	if (rc != 0) {

@@ -10,6 +10,7 @@
 #include "metrics.h"
 #include "storage.h"
 
+struct event;
 struct event_base;
 struct credentials;
 struct file_storage;
@@ -40,6 +41,7 @@ struct signer {
 	struct credentials *credentials;
 	struct file_storage *file_storage;
 	struct updates *updates; /* long polls */
+	struct event *tidy;
 	bool stopping;
 };
 

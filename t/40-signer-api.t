@@ -393,6 +393,29 @@ ok((grep { $_ == 429 } @$r), 'too many requests of one token');
 is($r->[0], 200, 'not the first of them');
 is(call('GET', '/v1/storages')->{status}, 200, 'and no other token');
 
+# ---- signing offline: the worked example of Amazon's documentation --------
+
+spit("$s->{dir}/doc.json", json_encode({ type => 'S3', bucket => 'examplebucket',
+	endpoint => 'https://s3.amazonaws.com', addressing => 'virtual',
+	accessKeyId => 'AKIAIOSFODNN7EXAMPLE',
+	secretAccessKey => 'wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY' }));
+my @offline = ($s->{program}, 'sign', '--storage', "$s->{dir}/doc.json",
+    '--method', 'GET', '--key', 'test.txt', '--at', '20130524T000000Z');
+my ($rc, $out) = Edgehaul::Daemon->run(@offline, '--expires', 'P1D');
+is($rc, 0, 'sign offline');
+$out = json_decode($out);
+like($out->{uri}, qr/Signature=aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404/,
+    'the signature that is printed there');
+is($out->{expiresAt}, '2013-05-25T00:00:00Z', 'until when');
+($rc, $out) = Edgehaul::Daemon->run(@offline, '--header', 'X-A: b', '--query', 'c=d');
+is(json_decode($out)->{headers}{'X-A'}, 'b', 'headers to be sent');
+is((Edgehaul::Daemon->run(@offline, '--expires', 'P8D'))[0], 65, 'too long');
+is((Edgehaul::Daemon->run(@offline, '--header', "X: a\nb"))[0], 65, 'no header');
+is((Edgehaul::Daemon->run($s->{program}, 'sign'))[0], 64, 'no arguments');
+is((Edgehaul::Daemon->run($s->{program}, '--config', "$s->{dir}/signer.conf",
+	    'token', 'create', '--tenant', 'acme', '--role', 'boss'))[0], 64,
+    'no such role');
+
 # ---- deletes, restart, shutdown -------------------------------------------
 
 is(call('DELETE', '/v1/storages/s3')->{status}, 204, 'delete');
