@@ -78,6 +78,24 @@ open_seal(struct signer *sg)
 	return rc == 0 ? 0 : EX_CANTCREAT;
 }
 
+/* The key that the state was sealed with is noted in it. */
+static int
+check_key_id(struct store_txn *t, void *arg)
+{
+	const struct signer *sg = arg;
+	const char *id = seal_key_id(sg->seal);
+	struct text before = { 0 };
+	int rc = store_get(t, KIND_META, "seal", "key", &before.s, &before.n);
+
+	if (rc == 0 && strcmp(before.s, id) != 0)
+		log_error("seal.key is another one than the state was sealed "
+			  "with: restore it, or set all storages anew");
+	text_fini(&before);
+	return rc == -ENOENT
+	    ? store_put(t, KIND_META, "seal", "key", id, strlen(id))
+	    : rc;
+}
+
 static int
 open_state(struct signer *sg)
 {
@@ -97,6 +115,11 @@ open_state(struct signer *sg)
 	if (rc != 0) {
 		log_error("database: %s", why != NULL ? why : strerror(-rc));
 		free(why);
+		return EX_CANTCREAT;
+	}
+	rc = store_update(sg->store, check_key_id, sg);
+	if (rc != 0) {
+		log_error("database: %s", strerror(-rc));
 		return EX_CANTCREAT;
 	}
 	rc = file_storage_open(sg, &sg->file_storage);
@@ -297,6 +320,8 @@ signer_command(const void *conf, int argc, char **argv)
 {
 	if (strcmp(argv[0], "token") == 0)
 		return command_token(conf, argc, argv);
+	if (strcmp(argv[0], "key") == 0)
+		return command_key(conf, argc, argv);
 	if (strcmp(argv[0], "sign") == 0)
 		return command_sign(argc, argv);
 	fprintf(stderr, "edgehaul-signer: there is no command %s; see --help\n",
@@ -307,7 +332,7 @@ signer_command(const void *conf, int argc, char **argv)
 static bool
 wants_conf(const char *name)
 {
-	return strcmp(name, "token") == 0;
+	return strcmp(name, "token") == 0 || strcmp(name, "key") == 0;
 }
 
 int
@@ -319,6 +344,7 @@ main(int argc, char **argv)
 		.usage_more =
 		    "  token create --tenant T --role root|admin|publisher|"
 		    "gateway [--gateway ID]\n"
+		    "  key rotate   seal all secrets with a new key\n"
 		    "  sign --storage FILE.json --method PUT --key KEY   sign "
 		    "offline\n",
 		.config = "/etc/edgehaul/signer.conf",

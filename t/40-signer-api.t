@@ -427,6 +427,28 @@ $began = time;
 $s->stop;
 cmp_ok(time - $began, '<', 5 * Edgehaul::slowness(), 'SIGTERM ends it');
 ok(json_decode(<$fh>)->{version}, 'answering what waits');
+my $sealed = slurp("$s->{dir}/state/seal.key");
+($rc, $out) = Edgehaul::Daemon->run($s->{program}, '--config',
+    "$s->{dir}/signer.conf", 'key', 'rotate');
+is($rc, 0, 'a new key') or diag($out);
+isnt(slurp("$s->{dir}/state/seal.key"), $sealed, 'it is another');
+$s->start;
+$r = sign({ %up, storage => 'azure' })->{json}{results}[0];
+ok($r->{recipe}, 'secrets are sealed with it') or diag(json_encode($r));
+$s->stop;
+spit("$s->{dir}/state/other", $sealed);
+rename "$s->{dir}/state/seal.key", "$s->{dir}/state/kept";
+rename "$s->{dir}/state/other", "$s->{dir}/state/seal.key";
+chmod 0600, "$s->{dir}/state/seal.key";
+$s->start;
+like($s->new_log, qr/seal/, 'a wrong key is told at the start');
+is(sign({ %up, storage => 'azure' })->{json}{results}[0]{error}{do}, 'wait',
+    'its storages have to wait');
+$s->stop;
+rename "$s->{dir}/state/kept", "$s->{dir}/state/seal.key";
+$s->start;
+$uri = sign(\%up)->{json}{results}[0]{recipe}{uri};
+$s->stop;
 $s->start;
 is(put($uri, $body)->{status}, 200, 'URIs stay good over a restart');
 is((stat "$s->{dir}/state/seal.key")[2] & 0777, 0600, 'the key is for nobody else');
