@@ -80,6 +80,10 @@ static const struct conf_key keys[] = {
 	  "slowest sending, per second, that is not cut off" },
 	{ "limits", "share", CONF_SHARE, AT(share), "100 %", NULL, NULL, NULL, RL,
 	  "part of the spool that one camera may fill" },
+	{ "limits", "waiting_per_device", CONF_INT, AT(waiting_per_device), "none", "1", "1000000000", NULL, RL | NN,
+	  "files of one device that may wait" },
+	{ "limits", "uploads_per_minute", CONF_INT, AT(uploads_per_minute), "none", "1", "1000000", NULL, RL | NN,
+	  "uploads that one device may send in a minute" },
 
 	{ "signer", "url", CONF_URLS, AT(signer_url), NULL, NULL, NULL, NULL, RL | CONF_F_REQUIRED,
 	  "address of the signer; you get it from who runs the cloud side" },

@@ -34,6 +34,7 @@ struct gateway_conf {
 	/* [limits] */
 	int64_t max_upload, max_connections, max_per_address /* CONF_NONE */,
 	    head_timeout_ms, min_rate;
+	int64_t waiting_per_device, uploads_per_minute; /* CONF_NONE */
 	struct conf_share share;
 	/* [signer] */
 	char *signer_url, *token_file, *ca_file;

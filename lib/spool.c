@@ -189,13 +189,16 @@ static int
 on_device(const char *device, uint64_t rows, uint64_t octets, void *arg)
 {
 	struct spool *sp = arg;
+	uint64_t share = sp->share, files = sp->share_files;
 	struct heavy *h;
 
-	if (octets < sp->share / 2)
+	if ((share == 0 || octets < share / 2) &&
+	    (files == 0 || rows < files / 2))
 		return 0;
 	h = xcalloc(1, sizeof(*h));
 	h->device = xstrdup(device);
 	h->octets = octets;
+	h->files = rows;
 	SLIST_INSERT_HEAD(&sp->heavy_new, h, link);
 	return 0;
 }
@@ -225,7 +228,8 @@ look_at_devices(struct spool *sp)
 
 	SLIST_INIT(&sp->heavy_new);
 	sp->reweigh = false;
-	if (sp->share == 0 || index_view_now(sp->ix, weigh_devices, sp) != 0)
+	if ((sp->share == 0 && sp->share_files == 0) ||
+	    index_view_now(sp->ix, weigh_devices, sp) != 0)
 		return;
 	pthread_mutex_lock(&sp->mutex);
 	old = sp->heavy;
@@ -237,23 +241,26 @@ look_at_devices(struct spool *sp)
 bool
 spool_over_share(struct spool *sp, const char *device, uint64_t size)
 {
+	uint64_t share = sp->share, files = sp->share_files;
 	struct heavy *h;
-	bool over = false;
+	bool over = share != 0 && size > share;
 
-	if (sp->share == 0)
+	if (share == 0 && files == 0)
 		return false;
 	pthread_mutex_lock(&sp->mutex);
 	SLIST_FOREACH(h, &sp->heavy, link)
 	if (strcmp(h->device, device) == 0)
-		over = h->octets + size > sp->share;
+		over = over || (share != 0 && h->octets + size > share) ||
+		    (files != 0 && h->files >= files);
 	pthread_mutex_unlock(&sp->mutex);
-	return over || size > sp->share;
+	return over;
 }
 
 void
-spool_set_share(struct spool *sp, uint64_t share)
+spool_set_share(struct spool *sp, uint64_t octets, uint64_t files)
 {
-	sp->share = share;
+	sp->share = octets;
+	sp->share_files = files;
 	sp->reweigh = true;
 }
 
@@ -407,6 +414,7 @@ spool_open(struct event_base *base, const char *dir, enum spool_role role,
 	sp->role = role;
 	sp->opt = *opt;
 	sp->share = opt->share;
+	sp->share_files = opt->share_files;
 	sp->next_due = -1;
 	pthread_mutex_init(&sp->mutex, NULL);
 	STAILQ_INIT(&sp->unindexed);

@@ -43,7 +43,8 @@ struct spool_options {
 	bool sync_single;    /* rename, then one fsync of the file */
 	uint64_t free_floor; /* octets of the file system to leave free */
 	uint64_t max_upload;
-	uint64_t share; /* octets that one device may hold; 0: no limit */
+	uint64_t share;       /* octets that one device may hold; 0: no limit */
+	uint64_t share_files; /* and files */
 	int64_t repeat_window_ms; /* 0: repeats are not recognised */
 	int64_t scrub_pause_ms;   /* between two items that are read back, to
 				     find damage early; 0: they are not */
@@ -118,8 +119,8 @@ int spool_room(struct spool *sp, uint64_t size, const char **why_out);
 /* Would one more upload take the device over its share? As of the last second.
  */
 bool spool_over_share(struct spool *sp, const char *device, uint64_t size);
-/* Another spool_options.share; what devices hold is known again in a second. */
-void spool_set_share(struct spool *sp, uint64_t share);
+/* Other shares (spool_options); what devices hold is known in a second. */
+void spool_set_share(struct spool *sp, uint64_t octets, uint64_t files);
 /* Add octets (copied). 0, or 1: written fast enough, pause until on_room. */
 int spool_write(struct spool_upload *u, const void *p, size_t n);
 /* Room again after spool_write() said 1, or the disk failed (rc < 0). */

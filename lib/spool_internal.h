@@ -18,7 +18,7 @@ struct keeper;
 struct heavy {
 	SLIST_ENTRY(heavy) link;
 	char *device;
-	uint64_t octets;
+	uint64_t octets, files;
 };
 SLIST_HEAD(heavy_list, heavy);
 
@@ -48,7 +48,7 @@ struct spool {
 	/* the loop's: rows that could not be written, tried again each second
 	 */
 	struct event *retry;
-	atomic_ullong share;         /* of opt, may change */
+	atomic_ullong share, share_files; /* of opt, may change */
 	atomic_bool reweigh;         /* it has: look at the devices again */
 	struct heavy_list heavy;     /* guarded by the mutex */
 	struct heavy_list heavy_new; /* the index thread's */

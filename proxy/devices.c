@@ -23,6 +23,7 @@
 #define NAMES_MAX 1000
 #define OTHER "other"
 #define WHY_MAX 160
+#define MINUTE_US (60 * (int64_t)1000000)
 
 struct device {
 	LIST_ENTRY(device) link;
@@ -32,6 +33,7 @@ struct device {
 	uint64_t uploads, bytes, refused;
 	int64_t since, last, last_refusal; /* 0: never */
 	int64_t expect_ms;                 /* 0: nothing is expected */
+	int64_t paid_us;                   /* until when its rate is used up */
 	char why[WHY_MAX];
 };
 
@@ -165,6 +167,23 @@ devices_refused(
 	v->refused++;
 	v->last_refusal = now;
 	strncpy(v->why, why, WHY_MAX - 1);
+}
+
+int
+devices_too_fast(struct devices *d, const char *name,
+    unsigned uploads_per_minute, int64_t now)
+{
+	struct device *v = device_for(d, name, now);
+	int64_t each = MINUTE_US / uploads_per_minute, at = now * 1000;
+	int64_t over;
+
+	if (v->paid_us < at)
+		v->paid_us = at;
+	over = v->paid_us + each - (at + MINUTE_US);
+	if (over > 0)
+		return (int)(over / 1000000) + 1;
+	v->paid_us += each;
+	return 0;
 }
 
 /* For how long it has been silent, ms; 0: it is not. */

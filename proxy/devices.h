@@ -28,6 +28,12 @@ void devices_accepted(struct devices *d, const char *name, uint64_t size,
 /* why: static text, or copied. */
 void devices_refused(
     struct devices *d, const char *name, const char *why, int64_t now);
+/*
+ * May the device send one more, at so many a minute? It may send a minute's
+ * worth at once. 0, and it is counted; else how many seconds it should wait.
+ */
+int devices_too_fast(struct devices *d, const char *name,
+    unsigned uploads_per_minute, int64_t now);
 /* Log which cameras have become silent, or are back; call it now and then. */
 void devices_look(struct devices *d, int64_t now);
 /*

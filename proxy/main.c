@@ -144,6 +144,14 @@ share_octets(const struct gateway_conf *c)
 	    : (uint64_t)((double)c->max_size * c->share.percent / 100);
 }
 
+static uint64_t
+share_files(const struct gateway_conf *c)
+{
+	return c->waiting_per_device != CONF_NONE
+	    ? (uint64_t)c->waiting_per_device
+	    : 0;
+}
+
 static int
 open_spool(struct proxy *px)
 {
@@ -163,6 +171,7 @@ open_spool(struct proxy *px)
 		log_warn("%s: %s", c->state_dir, strerror(-rc));
 	opt.free_floor = floor_octets(c);
 	opt.share = share_octets(c);
+	opt.share_files = share_files(c);
 	rc = spool_open(px->base, dir, SPOOL_WRITER, &opt, &px->spool, &why);
 	if (rc == -EBUSY)
 		log_error("%s: another edgehaul-proxy is using it: stop that "
@@ -331,7 +340,7 @@ proxy_reload(void *self, const void *conf)
 
 	px->conf = conf;
 	http_server_settings(px->lan, &s);
-	spool_set_share(px->spool, share_octets(conf));
+	spool_set_share(px->spool, share_octets(conf), share_files(conf));
 	access_free(px->access);
 	px->access = access_new(conf);
 	devices_reload(px->devices, conf, clock_ms());

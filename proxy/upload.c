@@ -609,6 +609,33 @@ on_same_name(int rc, struct spool_item *items, size_t n, void *arg)
 		    "use another name, or set [spool] on_same_name");
 }
 
+/* Has the device used up what it may send in a minute, or keep here? */
+static bool
+over_share(struct upload *up)
+{
+	struct proxy *px = up->px;
+	int64_t rate = px->conf->uploads_per_minute;
+	char text[16] = "60";
+	int wait = 0;
+
+	if (rate != CONF_NONE)
+		wait = devices_too_fast(
+		    px->devices, up->who.device, (unsigned)rate, up->t0);
+	if (wait > 0) {
+		snprintf(text, sizeof(text), "%d", wait);
+		http_reply_header(up->rq, "Retry-After", text);
+		refuse(up, 429, "this device sends too often",
+		    "wait, or raise [limits] uploads_per_minute");
+	} else if (spool_over_share(px->spool, up->who.device,
+		       up->size == UINT64_MAX ? 0 : up->size)) {
+		http_reply_header(up->rq, "Retry-After", text);
+		refuse(up, 429, "this camera's share of the spool is full",
+		    "wait until some of it is delivered, or raise [limits] "
+		    "share or waiting_per_device");
+	}
+	return up->refused;
+}
+
 /* What can be refused by the head alone. */
 static bool
 admit(struct upload *up)
@@ -626,12 +653,8 @@ admit(struct upload *up)
 	} else if (up->size != UINT64_MAX && up->size > up->max) {
 		refuse(up, 413, "the upload is larger than max_upload",
 		    "raise [limits] max_upload, or that of its [camera]");
-	} else if (spool_over_share(up->px->spool, up->who.device,
-		       up->size == UINT64_MAX ? 0 : up->size)) {
-		http_reply_header(rq, "Retry-After", "60");
-		refuse(up, 429, "this camera's share of the spool is full",
-		    "wait until some of it is delivered, or raise [limits] "
-		    "share");
+	} else if (over_share(up)) {
+		return false;
 	} else if (expect_digests(rq, &up->want) != 0) {
 		refuse(up, 400, "a digest header is not readable",
 		    "send Content-MD5: BASE64 or Repr-Digest: "

@@ -358,10 +358,25 @@ ok($box->proxy->stop, 'the proxy stops cleanly');
 		'the others go on');
 	is(refused_at($few, '/upload/wild/y'), '429 close',
 		'3 MB into a 429: it arrives');
-	$few->configure(limits => { share => '100 %' });
+	$few->configure(limits => { share => '100 %',
+		waiting_per_device => 20 });
 	$few->proxy->hup;
 	ok(wait_for(sub { $few->put('/upload/wild/z', 'z')->{status} == 201 }),
 		'a larger share counts after SIGHUP');
+	my $n = 0;
+	ok(wait_for(sub { $r = $few->put('/upload/many/' . ++$n, 'z');
+		$r->{status} == 429 }), 'one that keeps too many files here: 429');
+	cmp_ok($n, '>', 20, 'not before that');
+	is($few->put('/upload/calm/y', 'x')->{status}, 201, 'others go on');
+	$few->configure(limits => { waiting_per_device => 'none',
+		uploads_per_minute => 5 });
+	$few->proxy->hup;
+	wait_for(sub { (() = $few->proxy->new_log =~ /reloaded/g) > 1 });
+	is(join(' ', map { $few->put("/upload/often/$_", 'x')->{status} }
+		1 .. 6), '201 201 201 201 201 429', 'one that sends too often');
+	like($few->put('/upload/often/x', 'x')->{headers}{'retry-after'},
+		qr/^1[0-3]$/, 'is told when to come again');
+	is($few->put('/upload/calm/z', 'x')->{status}, 201, 'others go on');
 	$few->proxy->stop;
 }
 sub refused_at {

@@ -105,6 +105,22 @@ test_reload(void **state)
 	devices_free(d);
 }
 
+static void
+test_rate(void **state)
+{
+	struct devices *d = devices_new(&two, 1000);
+
+	for (int i = 0; i < 6; i++) /* a minute's worth at once */
+		assert_int_equal(devices_too_fast(d, "a", 6, 1000), 0);
+	assert_int_equal(devices_too_fast(d, "a", 6, 1000), 11);
+	assert_int_equal(devices_too_fast(d, "b", 6, 1000), 0);
+	assert_int_equal(devices_too_fast(d, "a", 6, 6000), 6);
+	assert_int_equal(devices_too_fast(d, "a", 6, 11000), 0);
+	assert_int_equal(devices_too_fast(d, "a", 6, 11000), 11);
+	assert_int_equal(devices_too_fast(d, "a", 60, 21000), 0);
+	devices_free(d);
+}
+
 /* Names are claims: the 1,001st is counted with all others. */
 static void
 test_bounded(void **state)
@@ -144,6 +160,7 @@ main(void)
 		cmocka_unit_test(test_counts),
 		cmocka_unit_test(test_silent),
 		cmocka_unit_test(test_reload),
+		cmocka_unit_test(test_rate),
 		cmocka_unit_test(test_bounded),
 	};
 
