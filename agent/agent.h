@@ -20,6 +20,7 @@ struct agent {
 	struct signer *signer;
 	struct xfers *stores; /* connections to stores */
 	struct body_pool *bodies;
+	struct images *images;
 	struct uplink uplink;
 	struct storages storages;
 	struct certificates *certificates;

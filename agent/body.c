@@ -11,6 +11,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -41,6 +42,7 @@ struct body {
 	uint64_t offset, end; /* the range */
 	enum recipe_digest kind;
 	bool hash_only;
+	bool other; /* fd is not of the spool's file */
 	void (*on_ready)(void *arg);
 	void *arg;
 
@@ -181,7 +183,8 @@ next_piece(struct body *b, struct piece *p, int *state_out)
 
 	*p = (struct piece){ .data = xmalloc(n + 1), .n = n };
 	if (b->fd < 0)
-		rc = spool_open_body(b->pool->sp, &b->it, &b->fd);
+		rc = b->other ? -EIO
+			      : spool_open_body(b->pool->sp, &b->it, &b->fd);
 	if (rc == 0)
 		rc = read_full(b->fd, p->data, n, b->at);
 	if (rc != 0) {
@@ -418,7 +421,8 @@ body_open(struct body_pool *p, const struct spool_item *it,
 	    range->offset <= it->offer_size - range->length);
 	copy_item(&b->it, it);
 	b->pool = p;
-	b->fd = -1;
+	b->fd = range->file > 0 ? fcntl(range->file, F_DUPFD_CLOEXEC, 3) : -1;
+	b->other = range->file > 0;
 	b->offset = range->offset;
 	b->end = range->offset + range->length;
 	b->kind = range->digest;

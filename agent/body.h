@@ -35,8 +35,9 @@ void body_pool_free(struct body_pool *p);
 struct body_range {
 	uint64_t offset, length;
 	enum recipe_digest
-	    digest;               /* of the range's octets, for body_digest() */
-	bool hash_only;           /* give out nothing, only look */
+	    digest;     /* of the range's octets, for body_digest() */
+	bool hash_only; /* give out nothing, only look */
+	int file;       /* read this instead of the spool's file; 0: do not */
 	struct body_hash *before; /* of an earlier range; taken. NULL: none */
 };
 /*

@@ -66,6 +66,8 @@ delivery_new(struct agent *a, struct spool_item *it, struct storage *st)
 void
 delivery_stop(struct delivery *d)
 {
+	image_cancel(d->shrinking);
+	d->shrinking = NULL;
 	certificates_leave(&d->certificate);
 	xfer_cancel(d->xfer);
 	d->xfer = NULL;
@@ -84,6 +86,7 @@ delivery_free(struct delivery *d)
 {
 	delivery_stop(d);
 	body_hash_free(d->hash);
+	image_made_unref(d->made);
 	cJSON_Delete(d->kept);
 	if (d->again != NULL)
 		event_free(d->again);
@@ -191,6 +194,46 @@ on_kept(int rc, void *arg)
 	sign_again(d);
 }
 
+static void
+on_offered_anew(int rc, void *arg)
+{
+	struct delivery *d = arg;
+
+	if (rc == -ECANCELED)
+		return; /* the spool is being closed */
+	if (rc != 0) {
+		delivery_defer(d, 5000, false, "cannot offer it anew: spool");
+		return;
+	}
+	sign_again(d);
+}
+
+static void
+offer_as_received(struct spool_item *it)
+{
+	free(it->encoding);
+	it->encoding = xstrdup("");
+	it->offer_size = it->size;
+	memcpy(it->offer_sha256, it->sha256, 32);
+}
+
+/*
+ * The store does not have the smaller copy that was offered, and it cannot be
+ * made again: the original goes under the same key.
+ */
+static void
+offer_original(struct delivery *d)
+{
+	struct spool_item *it = &d->it;
+
+	log_info("id=%s the original is offered instead", it->id);
+	d->lost = false;
+	d->ask = ASK_SEND;
+	forget_parts(d);
+	offer_as_received(it);
+	spool_offer_anew(d->agent->spool, it, on_offered_anew, d);
+}
+
 /* All requests of the recipe have succeeded: what comes next? */
 static void
 recipe_done(struct delivery *d)
@@ -256,7 +299,9 @@ act(struct delivery *d, enum recipe_do what, const struct xfer_result *r,
 static void
 absent(struct delivery *d, const char *why)
 {
-	if (d->step[0] != '\0') {
+	if (d->lost) {
+		offer_original(d);
+	} else if (d->step[0] != '\0') {
 		start_over(d, why);
 	} else if (d->it.found && d->looks == 0) {
 		d->looks++;
@@ -277,7 +322,8 @@ refused(struct delivery *d, const struct xfer_result *r, const char *code)
 	    *code != '\0' ? " " : "", code);
 	if (d->ask == ASK_LOOK &&
 	    (r->status == 404 ||
-		(r->status == 403 && d->it.found && d->looks == 0))) {
+		(r->status == 403 &&
+		    (d->lost || (d->it.found && d->looks == 0))))) {
 		absent(d, why);
 		return;
 	}
@@ -315,6 +361,24 @@ keep_values(struct delivery *d, const struct recipe_request *rq,
 	return NULL;
 }
 
+/*
+ * A rebuilt index does not know what was offered, so the store is asked for
+ * the smaller copy first. If it has other octets: are they the original's?
+ */
+static bool
+original_instead(struct delivery *d)
+{
+	struct spool_item *it = &d->it;
+
+	if (!it->found || d->ask != ASK_LOOK || d->made == NULL ||
+	    !d->made->smaller)
+		return false;
+	image_made_unref(d->made);
+	d->made = NULL;
+	offer_as_received(it);
+	return true;
+}
+
 static void
 verdict(struct delivery *d)
 {
@@ -325,13 +389,20 @@ verdict(struct delivery *d)
 		recipe_done(d);
 		break;
 	case VERIFY_DIFFERS:
-		if (d->ask == ASK_LOOK)
+		if (d->lost)
+			absent(d, why);
+		else if (original_instead(d))
+			verdict(d);
+		else if (d->ask == ASK_LOOK)
 			delivery_quarantine(d, why);
 		else
 			delivery_failed(d, 400, -1, why);
 		break;
 	case VERIFY_UNKNOWN:
-		look(d, why);
+		if (d->lost)
+			absent(d, why);
+		else
+			look(d, why);
 		break;
 	case VERIFY_LATER: /* verdict() comes again */
 		break;
@@ -388,6 +459,12 @@ unreadable(struct delivery *d, int rc)
 {
 	char why[200];
 
+	if (d->made != NULL && d->made->smaller) {
+		image_forget(d->agent->images, d->it.seq);
+		delivery_defer(
+		    d, 1000, true, "its smaller copy cannot be read");
+		return;
+	}
 	if (rc == -EBADMSG || rc == -EIO || rc == -ENOENT || rc == -ENODATA) {
 		snprintf(why, sizeof(why), "%s",
 		    rc == -EBADMSG ? "the file on disk is damaged: its SHA-256 "
@@ -472,6 +549,12 @@ source_rewind(void *arg)
 	return 0;
 }
 
+int
+delivery_file(const struct delivery *d)
+{
+	return d->made != NULL && d->made->smaller ? d->made->fd : 0;
+}
+
 static void
 body_start(struct delivery *d, const struct recipe_request *rq)
 {
@@ -481,6 +564,7 @@ body_start(struct delivery *d, const struct recipe_request *rq)
 		.length = rq->length,
 		.digest = last ? d->recipe->verify.digest : DIGEST_NONE,
 		.before = d->hash,
+		.file = delivery_file(d),
 	};
 
 	d->hash = NULL;

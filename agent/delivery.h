@@ -15,6 +15,7 @@
 #include <cjson/cJSON.h>
 
 #include "certificates.h"
+#include "image.h"
 #include "recipe.h"
 #include "spool.h"
 #include "storage.h"
@@ -26,6 +27,8 @@ struct lane;
 
 enum delivery_state {
 	DELIVERY_READY,  /* in the window, not touched in the spool */
+	DELIVERY_SHRINK, /* with the image workers */
+	DELIVERY_SHRUNK, /* they are done with it */
 	DELIVERY_OFFER,  /* being marked as `sending` */
 	DELIVERY_SIGN,   /* to be signed */
 	DELIVERY_ASKED,  /* the signer has been asked */
@@ -54,6 +57,12 @@ struct delivery {
 	TAILQ_ENTRY(delivery) link;
 	struct delivery *next_same; /* of the table of those in hand */
 	struct lane *lane;
+
+	/* shrink.c's: a smaller copy instead of the body, or what was found */
+	struct image_wish wish;
+	struct image_run *shrinking;
+	struct image_made *made;
+	bool lost; /* the copy that was offered cannot be made again */
 
 	/* what to ask the signer for */
 	enum delivery_ask ask;
@@ -95,6 +104,8 @@ struct delivery *delivery_new(
 void delivery_free(struct delivery *d);
 /* Send it as d->recipe says. */
 void delivery_start(struct delivery *d);
+/* What is read instead of the spool's file, for struct body_range. */
+int delivery_file(const struct delivery *d);
 /* Forget the requests in hand (before another recipe). */
 void delivery_stop(struct delivery *d);
 /* The text kept in the spool of an upload in parts, and back. */

@@ -18,6 +18,7 @@
 #include "log.h"
 #include "scheduler.h"
 #include "scheduler_private.h"
+#include "shrink.h"
 #include "signer_client.h"
 #include "url.h"
 #include "xalloc.h"
@@ -101,6 +102,7 @@ fill_offer(struct agent *a, struct delivery *d)
 	it->encoding = xstrdup("");
 	it->offer_size = it->size;
 	memcpy(it->offer_sha256, it->sha256, 32);
+	shrink_offer(d);
 }
 
 /* ---- the window ---------------------------------------------------------- */
@@ -128,6 +130,7 @@ take(struct scheduler *s, struct spool_item *it)
 	struct storage *st;
 	struct delivery *d;
 
+	shrink_note_age(s, it->age_ms);
 	if (window_find(&s->window, it->seq) != NULL)
 		return false;
 	st = storages_get(&s->agent->storages, storage_name(s->agent, it));

@@ -21,6 +21,7 @@
 #include "daemon.h"
 #include "doorbell.h"
 #include "http_server.h"
+#include "image.h"
 #include "log.h"
 #include "scheduler.h"
 #include "signer_client.h"
@@ -117,6 +118,7 @@ on_open_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct agent *a = arg;
 	struct timeval tv = { 1, 0 };
+	char *dir;
 
 	if (try_open(a) != 0) {
 		event_add(a->open_timer, &tv);
@@ -125,6 +127,9 @@ on_open_timer(evutil_socket_t fd, short what, void *arg)
 	log_info("spool open");
 	a->bodies = body_pool_new(a->base, a->spool, READERS,
 	    a->conf->parallel > MANY ? BODY_PIECES_MIN : BODY_PIECES);
+	dir = gateway_conf_path(a->conf, "spool");
+	a->images = images_new(a->base, a->spool, dir);
+	free(dir);
 	a->scheduler = scheduler_new(a);
 	a->updates = updates_new(a);
 }
@@ -191,6 +196,8 @@ agent_free(void *self)
 		scheduler_stop(a->scheduler);
 	updates_stop(a->updates);
 	body_pool_free(a->bodies);
+	images_free(a->images);
+	a->images = NULL;
 	spool_close(a->spool); /* its last callbacks */
 	updates_free(a->updates);
 	scheduler_free(a->scheduler);

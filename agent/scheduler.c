@@ -27,6 +27,7 @@
 #include "json.h"
 #include "log.h"
 #include "scheduler_private.h"
+#include "shrink.h"
 #include "sign.h"
 #include "signer_client.h"
 #include "window.h"
@@ -42,7 +43,10 @@ static const struct {
 	const char *name;
 	unsigned next; /* states that may follow */
 } states[DELIVERY_STATES] = {
-	[DELIVERY_READY] = { "ready", TO(DELIVERY_OFFER) },
+	[DELIVERY_READY] = { "ready",
+	    TO(DELIVERY_SHRINK) | TO(DELIVERY_OFFER) },
+	[DELIVERY_SHRINK] = { "shrink", TO(DELIVERY_SHRUNK) },
+	[DELIVERY_SHRUNK] = { "shrunk", TO(DELIVERY_OFFER) },
 	[DELIVERY_OFFER] = { "offer", TO(DELIVERY_SIGN) },
 	[DELIVERY_SIGN] = { "sign", TO(DELIVERY_ASKED) | TO(DELIVERY_MARK) },
 	[DELIVERY_ASKED] = { "asked",
@@ -65,8 +69,9 @@ list_of(struct scheduler *s, enum delivery_state state)
 static bool
 in_pipeline(enum delivery_state s)
 {
-	return s == DELIVERY_OFFER || s == DELIVERY_SIGN ||
-	    s == DELIVERY_ASKED || s == DELIVERY_SIGNED;
+	return s == DELIVERY_SHRINK || s == DELIVERY_SHRUNK ||
+	    s == DELIVERY_OFFER || s == DELIVERY_SIGN || s == DELIVERY_ASKED ||
+	    s == DELIVERY_SIGNED;
 }
 
 static void
@@ -79,6 +84,7 @@ count(struct scheduler *s, struct delivery *d, enum delivery_state to)
 		d->st->pipeline += pipeline ? 1 : -1U;
 		d->counted = pipeline;
 	}
+	s->shrinking += (to == DELIVERY_SHRINK) - (d->state == DELIVERY_SHRINK);
 	if (slot != d->slot) {
 		s->running += slot ? 1 : -1U;
 		d->st->running += slot ? 1 : -1U;
@@ -120,6 +126,9 @@ scheduler_over(struct scheduler *s, struct delivery *d)
 		s->running--;
 		d->st->running--;
 	}
+	s->shrinking -= d->state == DELIVERY_SHRINK;
+	if (d->state != DELIVERY_MARK || d->mark != MARK_DEFER)
+		image_forget(s->agent->images, d->it.seq);
 	circuit_cancel(&d->st->circuit, d->probe);
 	window_forget(&s->window, d);
 	delivery_free(d);
@@ -181,6 +190,24 @@ on_offered(int rc, const uint64_t *gone, size_t gone_n, void *arg)
 	free(o);
 }
 
+/* Those that workers are done with; then the window's, past the workers. */
+static struct delivery *
+next_to_offer(struct scheduler *s, unsigned max)
+{
+	struct delivery *d = TAILQ_FIRST(&s->lists[DELIVERY_SHRUNK]);
+
+	while (d == NULL && s->pipeline < max &&
+	    (d = window_pick(&s->window, may_offer)) != NULL) {
+		d->probe = circuit_begin(&d->st->circuit);
+		if (!shrink_wanted(s, d))
+			break;
+		scheduler_go(s, d, DELIVERY_SHRINK);
+		shrink_start(s, d);
+		d = NULL;
+	}
+	return d;
+}
+
 static void
 offer(struct scheduler *s)
 {
@@ -190,8 +217,9 @@ offer(struct scheduler *s)
 	struct offer *o;
 	unsigned max = PIPELINE_MAX;
 
-	if (s->window.ready == 0 || s->offers > 1 ||
-	    !signer_may(s->agent->signer) || clock_ms() < s->offer_after_ms)
+	if ((s->window.ready == 0 && TAILQ_EMPTY(&s->lists[DELIVERY_SHRUNK])) ||
+	    s->offers > 1 || !signer_may(s->agent->signer) ||
+	    clock_ms() < s->offer_after_ms)
 		return;
 	if (signer_error(s->agent->signer)[0] != '\0')
 		max = 1; /* one to try whether it works again */
@@ -205,9 +233,7 @@ offer(struct scheduler *s)
 	}
 	o = xcalloc(1, sizeof(*o));
 	o->s = s;
-	while (o->n < SIGN_MAX && s->pipeline < max &&
-	    (d = window_pick(&s->window, may_offer)) != NULL) {
-		d->probe = circuit_begin(&d->st->circuit);
+	while (o->n < SIGN_MAX && (d = next_to_offer(s, max)) != NULL) {
 		fill_offer(s->agent, d);
 		items[o->n] = d->it;
 		o->seqs[o->n++] = d->it.seq;
@@ -380,6 +406,7 @@ arm(struct scheduler *s)
 			soonest(&ms, circuit_wait_ms(&st->circuit, now));
 	}
 	soonest(&ms, spool_next_due_ms(s->agent->spool));
+	soonest(&ms, s->balance_ms);
 	if (ms < 10)
 		ms = 10; /* never a hot loop */
 	tv = (struct timeval){ ms / 1000, ms % 1000 * 1000 };
@@ -398,6 +425,7 @@ turn(evutil_socket_t fd, short what, void *arg)
 	sign(s);
 	offer(s);
 	fill_look(s);
+	s->balance_ms = shrink_balance(s);
 	if (!s->kicked)
 		arm(s);
 }

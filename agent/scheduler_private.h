@@ -33,6 +33,7 @@ struct scheduler {
 	struct window window;
 	struct deliveries lists[DELIVERY_STATES];
 	unsigned pipeline, running, offers;
+	unsigned shrinking; /* of the pipeline, with the image workers */
 	struct sign_batch *batches[4];
 	size_t batches_n;
 	int64_t sign_after_ms, offer_after_ms, hurried_ms;
@@ -41,6 +42,11 @@ struct scheduler {
 	unsigned rested; /* ticks with nothing to do */
 	bool kicked, stopping;
 	bool open; /* what was under way before the start is requeued */
+
+	/* shrink.c's */
+	int64_t balance_ms; /* until it is looked at again; 0: need not */
+	int64_t old_until_ms, starved_ms, passed_ms, fast_until_ms;
+	unsigned pass;
 
 	/* fill.c's */
 	bool filling; /* the spool has been asked */

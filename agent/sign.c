@@ -41,7 +41,8 @@ struct sign_batch {
 static cJSON *
 question(const struct delivery *d)
 {
-	cJSON *o = cJSON_CreateObject();
+	cJSON *o = cJSON_CreateObject(), *metadata = NULL;
+	const char *type = d->it.type;
 	char hex[65];
 
 	hex_encode(d->it.offer_sha256, 32, hex);
@@ -52,8 +53,14 @@ question(const struct delivery *d)
 	json_add_text(o, "key", d->it.key);
 	json_add_int(o, "size", (int64_t)d->it.offer_size);
 	json_add_text(o, "sha256", hex);
-	if (d->it.type[0] != '\0')
-		json_add_text(o, "contentType", d->it.type);
+	if (d->made != NULL) {
+		type = image_made_type(d->made, type);
+		metadata = image_made_metadata(d->made, &d->it);
+	}
+	if (type[0] != '\0')
+		json_add_text(o, "contentType", type);
+	if (metadata != NULL)
+		cJSON_AddItemToObject(o, "metadata", metadata);
 	if (d->it.encoding[0] != '\0')
 		json_add_text(o, "contentEncoding", d->it.encoding);
 	if (d->ask == ASK_SEND && d->step[0] != '\0') {

@@ -22,9 +22,12 @@
 #include "xalloc.h"
 
 #define ALIVE_MS 4000
+/* What was saved is told of so many cameras; a datagram holds no more. */
+#define CAMERAS_TOLD 12
+#define CAMERAS_ALL 1001
 
 cJSON *
-status_json(struct agent *a)
+status_json(struct agent *a, unsigned cameras)
 {
 	cJSON *o = cJSON_CreateObject(), *c;
 
@@ -42,6 +45,9 @@ status_json(struct agent *a)
 	json_add_int(c, "rate_limit", a->uplink.bucket.rate);
 	if (a->scheduler != NULL)
 		scheduler_status(a->scheduler, c);
+	if (a->images != NULL)
+		images_status(
+		    a->images, cJSON_AddObjectToObject(o, "images"), cameras);
 	return o;
 }
 
@@ -49,7 +55,7 @@ void
 on_status(struct http_request *rq, void *arg)
 {
 	struct agent *a = arg;
-	cJSON *o = status_json(a);
+	cJSON *o = status_json(a, CAMERAS_ALL);
 
 	json_add_int(o, "uptime", (clock_ms() - a->begun_ms) / 1000);
 	http_reply_json(rq, 200, o);
@@ -59,7 +65,7 @@ on_status(struct http_request *rq, void *arg)
 static char *
 told(struct agent *a)
 {
-	cJSON *o = status_json(a), *list, *uploads;
+	cJSON *o = status_json(a, CAMERAS_TOLD), *list, *uploads;
 	char *line, *msg;
 
 	cJSON_DeleteItemFromObjectCaseSensitive(

@@ -10,7 +10,7 @@ struct agent;
 struct http_request;
 
 /* {"version", "signer", "storages", "uploads", ...}; the caller's. */
-cJSON *status_json(struct agent *a);
+cJSON *status_json(struct agent *a, unsigned cameras);
 /* GET /status of the control socket. */
 void on_status(struct http_request *rq, void *arg);
 /* Tell the proxy once a second when something changed. */

@@ -143,7 +143,8 @@ verify_answer(struct delivery *d, char *why, size_t n)
 	const struct recipe_verify *v = &d->recipe->verify;
 	struct body_range range = { .length = d->it.offer_size,
 		.digest = DIGEST_MD5,
-		.hash_only = true };
+		.hash_only = true,
+		.file = delivery_file(d) };
 	enum verify_verdict rc = check_size(d, why, n);
 	const uint8_t *digest;
 	size_t digest_n;
@@ -160,6 +161,11 @@ verify_answer(struct delivery *d, char *why, size_t n)
 		return VERIFY_UNKNOWN;
 	}
 	digest_n = wanted(d, &digest);
+	if (digest_n == 0 && d->lost) {
+		/* its octets are not at hand; the key and the size are ours */
+		snprintf(why, n, "the store tells no size");
+		return v->size_header != NULL ? VERIFY_FITS : VERIFY_UNKNOWN;
+	}
 	if (digest_n == 0) {
 		d->body =
 		    body_open(d->agent->bodies, &d->it, &range, on_hashed, d);

@@ -325,16 +325,26 @@ child_start(struct worker_pool *p)
 
 /* ---- handing out --------------------------------------------------------- */
 
+/* The soft limit: a hard one could not be raised again for the next body. */
+static void
+set_limit(pid_t pid, int what, rlim_t n)
+{
+	struct rlimit l;
+
+	if (prlimit(pid, (__rlimit_resource_t)what, NULL, &l) == 0) {
+		l.rlim_cur = n < l.rlim_max ? n : l.rlim_max;
+		if (prlimit(pid, (__rlimit_resource_t)what, &l, NULL) == 0)
+			return;
+	}
+	log_debug("image worker without a limit: %s", strerror(errno));
+}
+
 static void
 set_limits(struct child *c, const struct worker_run *r)
 {
-	rlim_t cpu = (rlim_t)(c->cpu_us / 1000000 + r->lim.cpu_s + 1);
-	struct rlimit l = { cpu, cpu + 1 };
-	struct rlimit f = { r->job.size, r->job.size };
-
-	if (prlimit(c->pid, RLIMIT_CPU, &l, NULL) != 0 ||
-	    prlimit(c->pid, RLIMIT_FSIZE, &f, NULL) != 0)
-		log_debug("image worker without limits: %s", strerror(errno));
+	set_limit(c->pid, RLIMIT_CPU,
+	    (rlim_t)(c->cpu_us / 1000000 + r->lim.cpu_s + 1));
+	set_limit(c->pid, RLIMIT_FSIZE, r->job.size);
 }
 
 static int

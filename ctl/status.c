@@ -22,6 +22,7 @@ struct view {
 	const cJSON *ledger, *spool;    /* of the proxy */
 	const cJSON *signer, *storages; /* of the agent */
 	const cJSON *cameras;           /* of the proxy */
+	const cJSON *images;            /* of the agent */
 	bool agent_up, agent_spool;     /* it runs; it has opened the spool */
 };
 
@@ -222,6 +223,26 @@ print_agent(const struct view *v)
 	cJSON_ArrayForEach(s, v->storages) print_storage(s);
 }
 
+/* What image workers have saved since the agent's start. */
+static void
+print_images(const struct view *v)
+{
+	int64_t before = number(v->images, "bytes_in");
+	int64_t after = number(v->images, "bytes_out");
+	const cJSON *why = member(v->images, "outcomes");
+	struct small n, a, b, c, d;
+
+	if (before == 0)
+		return;
+	printf("images %s files, %s became %s: %" PRId64
+	       " %% saved; %s damaged; %s of processor time\n",
+	    format_count(&n, number(v->images, "files")),
+	    format_size(&a, before), format_size(&b, after),
+	    (before - after) * 100 / before,
+	    format_count(&d, number(why, "damaged")),
+	    format_time(&c, number(v->images, "cpu_ms")));
+}
+
 static int
 print_plain(const struct ctl *ctl, const cJSON *proxy)
 {
@@ -234,11 +255,13 @@ print_plain(const struct ctl *ctl, const cJSON *proxy)
 	v.signer = member(agent, "signer");
 	v.storages = member(agent, "storages");
 	v.cameras = member(proxy, "cameras");
+	v.images = member(agent, "images");
 	say(&v);
 	print_silent(&v);
 	print_ledger(&v);
 	print_spool(&v);
 	print_agent(&v);
+	print_images(&v);
 	cJSON_Delete(agent);
 	return rc == EXIT_DOWN || rc == EXIT_LATER ? EXIT_GOOD : rc;
 }

@@ -5,6 +5,7 @@
  * stand; conf/gateway.conf and gateway.conf(5) are held to it by a test. No
  * row is accepted that no program obeys.
  */
+#include "config.h"
 #include "gateway_conf.h"
 
 #include <arpa/inet.h>
@@ -21,7 +22,11 @@ static const char *const full_words[] = { "refuse", "drop-oldest", NULL };
 static const char *const same_name_words[] = { "keep-both", "replace-waiting",
 	"reject", NULL };
 static const char *const sync_words[] = { "portable", "single", NULL };
-static const char *const image_words[] = { "off", NULL };
+static const char *const image_words[] = { "off", "lossless", "lossy", NULL };
+static const char *const camera_image_words[] = { "default", "off", "lossless",
+	"lossy", NULL };
+static const char *const jpeg_words[] = { "progressive", "jxl", "keep", NULL };
+static const char *const when_words[] = { "always", "pressure", NULL };
 
 // clang-format off
 #define AT(field) offsetof(struct gateway_conf, field)
@@ -107,8 +112,16 @@ static const struct conf_key keys[] = {
 	{ "upload", "allow_private", CONF_BOOL, AT(allow_private), "no", NULL, NULL, NULL, RL,
 	  "upload to stores in private networks as well" },
 
-	{ "images", "mode", CONF_ENUM, AT(images_mode), "off", NULL, NULL, image_words, RL,
-	  "images go as they are" },
+	{ "images", "mode", CONF_ENUM, AT(images_mode), "lossless", NULL, NULL, image_words, RL,
+	  "how files are made smaller before they are uploaded" },
+	{ "images", "jpeg", CONF_ENUM, AT(images_jpeg), "progressive", NULL, NULL, jpeg_words, RL,
+	  "what becomes of JPEGs" },
+	{ "images", "when", CONF_ENUM, AT(images_when), "always", NULL, NULL, when_words, RL,
+	  "always, or only while files wait longer than a minute" },
+	{ "images", "quality", CONF_INT, AT(images_quality), "75", "1", "100", NULL, RL,
+	  "JPEG quality of mode lossy" },
+	{ "images", "max_dimension", CONF_INT, AT(images_max_dimension), "none", "16", "65500", NULL, RL | NN,
+	  "longest side of a picture in mode lossy" },
 };
 #undef AT
 #define AT(field) offsetof(struct camera_conf, field)
@@ -121,6 +134,12 @@ static const struct conf_key camera_keys[] = {
 	  "1 to 9; each step up doubles its share of the uplink" },
 	{ "camera", "max_upload", CONF_BYTES, AT(max_upload), NULL, "1 B", "5 TB", NULL, RL,
 	  "largest file of this camera; that of [limits] if not set" },
+	{ "camera", "images", CONF_ENUM, AT(images), "default", NULL, NULL, camera_image_words, RL,
+	  "mode of [images] for this camera" },
+	{ "camera", "quality", CONF_INT, AT(quality), NULL, "1", "100", NULL, RL,
+	  "quality of [images] for this camera" },
+	{ "camera", "max_dimension", CONF_INT, AT(max_dimension), NULL, "16", "65500", NULL, RL,
+	  "max_dimension of [images] for this camera" },
 	{ "camera", "expect_every", CONF_MSEC, AT(expect_every_ms), "none", "1 s", "365 d", NULL, RL | NN,
 	  "status tells when nothing came for this long" },
 	{ "camera", "user", CONF_TEXT, AT(user), NULL, NULL, NULL, NULL, RL,
@@ -363,6 +382,24 @@ check_claims(const struct gateway_conf *c, struct conf_problems *p)
 	free(v);
 }
 
+/* A wish that this build cannot fulfil is no setting. */
+static void
+check_images(const struct gateway_conf *c, struct conf_problems *p)
+{
+#ifndef HAVE_JXL
+	if (c->images_jpeg == JPEG_JXL)
+		conf_problem(p, "images", "jpeg",
+		    "jpeg = jxl: this edgehaul was built without JPEG XL "
+		    "(Debian: libjxl-dev)");
+#endif
+#ifndef HAVE_JPEG
+	if (c->images_mode == IMAGES_LOSSY)
+		conf_problem(p, "images", "mode",
+		    "mode = lossy: this edgehaul was built without libjpeg "
+		    "(Debian: libjpeg62-turbo-dev)");
+#endif
+}
+
 static void
 cross(void *conf, struct conf_problems *p)
 {
@@ -393,6 +430,7 @@ cross(void *conf, struct conf_problems *p)
 	    (c->cert_file == NULL || c->key_file == NULL))
 		conf_problem(p, "listen", "tls_address",
 		    "tls_address needs cert_file and key_file beside it");
+	check_images(c, p);
 	check_template(c, p);
 	check_cameras(c, p);
 	check_claims(c, p);

@@ -9,7 +9,9 @@
 enum { WHEN_FULL_REFUSE, WHEN_FULL_DROP_OLDEST };
 enum { SAME_NAME_KEEP_BOTH, SAME_NAME_REPLACE_WAITING, SAME_NAME_REJECT };
 enum { SYNC_PORTABLE, SYNC_SINGLE };
-enum { IMAGES_OFF };
+enum { IMAGES_OFF, IMAGES_LOSSLESS, IMAGES_LOSSY };
+enum { JPEG_PROGRESSIVE, JPEG_JXL, JPEG_KEEP };
+enum { IMAGES_ALWAYS, IMAGES_PRESSURE };
 
 struct camera_conf {
 	char *name;                        /* first: conf_titled */
@@ -17,6 +19,8 @@ struct camera_conf {
 	char *storage;                     /* NULL: that of [upload] */
 	int64_t priority, expect_every_ms; /* CONF_NONE */
 	int64_t max_upload;                /* 0: that of [limits] */
+	int images; /* 0: mode of [images], else 1 + IMAGES_... */
+	int64_t quality, max_dimension; /* 0: those of [images] */
 	char *user, *password_file;
 };
 
@@ -43,7 +47,8 @@ struct gateway_conf {
 	int64_t parallel, rate_limit;
 	bool allow_http, allow_private;
 	/* [images] */
-	int images_mode;
+	int images_mode, images_jpeg, images_when;
+	int64_t images_quality, images_max_dimension; /* CONF_NONE: any */
 	/* [camera NAME] */
 	struct camera_conf *cameras;
 	size_t cameras_n;

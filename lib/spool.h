@@ -168,6 +168,14 @@ int64_t spool_next_due_ms(const struct spool *sp);
 void spool_send(struct spool *sp, const struct spool_item *items, size_t n,
     void (*fn)(int rc, const uint64_t *gone, size_t gone_n, void *arg),
     void *arg);
+/*
+ * What was offered cannot be made again, and the store does not have it: the
+ * offer of an item in state sending is replaced by it->offer_size,
+ * offer_sha256 and encoding, and what was kept of its parts is forgotten. The
+ * key stays. (The one exception to "never change": doc/images.md.)
+ */
+void spool_offer_anew(
+    struct spool *sp, const struct spool_item *it, spool_fn fn, void *arg);
 /* Remember the JSON of a multi-step upload (upload id, part tags). */
 void spool_keep(
     struct spool *sp, uint64_t seq, const char *kept, spool_fn fn, void *arg);

@@ -27,6 +27,7 @@
  */
 
 enum change {
+	CHANGE_OFFER,
 	CHANGE_KEEP,
 	CHANGE_DEFER,
 	CHANGE_HOLD,
@@ -45,6 +46,8 @@ struct change_job {
 	bool counts;
 	enum spool_end how;
 	char *text;
+	uint64_t offer_size;
+	uint8_t offer_sha256[32];
 	struct spool_item was; /* texts are its own; after the transaction */
 	bool changed, busy;    /* busy: left as it was */
 	spool_fn fn;
@@ -143,6 +146,12 @@ change_row(struct index_txn *t, struct change_job *c, struct row *r)
 	struct row before = *r; /* state and due; its texts are r's */
 
 	switch (c->what) {
+	case CHANGE_OFFER:
+		r->item.offer_size = c->offer_size;
+		memcpy(r->item.offer_sha256, c->offer_sha256, 32);
+		spool_set_text(&r->item.encoding, c->text);
+		spool_set_text(&r->item.kept, "");
+		break;
 	case CHANGE_KEEP:
 		free(r->item.kept);
 		r->item.kept = xstrdup(c->text);
@@ -319,6 +328,18 @@ change_new(struct spool *sp, enum change what, uint64_t seq, const char *text,
 	c->fn = fn;
 	c->arg = arg;
 	return c;
+}
+
+void
+spool_offer_anew(
+    struct spool *sp, const struct spool_item *it, spool_fn fn, void *arg)
+{
+	struct change_job *c =
+	    change_new(sp, CHANGE_OFFER, it->seq, it->encoding, fn, arg);
+
+	c->offer_size = it->offer_size;
+	memcpy(c->offer_sha256, it->offer_sha256, 32);
+	index_submit(sp->ix, &c->job);
 }
 
 void

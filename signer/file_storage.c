@@ -22,6 +22,7 @@
 #include "file_uri.h"
 #include "http_parser.h"
 #include "http_server.h"
+#include "json.h"
 #include "log.h"
 #include "object.h"
 #include "pool.h"
@@ -117,6 +118,36 @@ reply_put(struct transfer *t)
 	http_reply(t->rq, t->rc == 1 ? 200 : 201, NULL, NULL, 0);
 }
 
+static bool
+plain(const char *s)
+{
+	for (; *s != '\0'; s++)
+		if ((unsigned char)*s < ' ' || *s == 0x7f)
+			return false;
+	return true;
+}
+
+/* As x-edge-meta-NAME; whatever stands on disk, no line is broken. */
+static void
+add_metadata(struct transfer *t)
+{
+	const char *s = t->meta.metadata;
+	cJSON *o = s != NULL ? json_parse(s, strlen(s), strlen(s), NULL) : NULL;
+	const cJSON *e;
+
+	cJSON_ArrayForEach(e, o)
+	{
+		char *name = xasprintf("x-edge-meta-%s", e->string);
+
+		if (cJSON_IsString(e) && plain(e->valuestring) &&
+		    strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-") ==
+			strlen(name))
+			http_reply_header(t->rq, name, e->valuestring);
+		free(name);
+	}
+	cJSON_Delete(o);
+}
+
 static void
 reply_get(struct transfer *t)
 {
@@ -131,6 +162,7 @@ reply_get(struct transfer *t)
 	add_etag(t);
 	if (t->meta.encoding != NULL)
 		http_reply_header(t->rq, "Content-Encoding", t->meta.encoding);
+	add_metadata(t);
 	http_reply_begin(t->rq, 200,
 	    t->meta.type != NULL ? t->meta.type : "application/octet-stream",
 	    (uint64_t)t->meta.size, NULL, NULL);
@@ -298,6 +330,8 @@ on_end(struct http_request *rq, void *arg)
 	t->meta.type = t->claim.type != NULL ? xstrdup(t->claim.type) : NULL;
 	t->meta.encoding =
 	    t->claim.encoding != NULL ? xstrdup(t->claim.encoding) : NULL;
+	t->meta.metadata =
+	    t->claim.metadata != NULL ? xstrdup(t->claim.metadata) : NULL;
 	step(t);
 }
 

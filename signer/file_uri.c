@@ -28,6 +28,7 @@ file_claim_fini(struct file_claim *c)
 	free(c->sha256);
 	free(c->type);
 	free(c->encoding);
+	free(c->metadata);
 	memset(c, 0, sizeof(*c));
 }
 
@@ -79,6 +80,7 @@ file_uri_write(
 	add_text(uri, "&X-Edge-Sha256=", c->sha256);
 	add_text(uri, "&X-Edge-Type=", c->type);
 	add_text(uri, "&X-Edge-Encoding=", c->encoding);
+	add_text(uri, "&X-Edge-Meta=", c->metadata);
 	sign(k, uri->s + path, query - 1 - path, uri->s + query, uri->n - query,
 	    hex);
 	text_str(uri, SIGNATURE);
@@ -101,6 +103,7 @@ take(struct file_claim *c, const char *name, size_t name_n, const char *value,
 		{ "X-Edge-Sha256", &c->sha256, NULL },
 		{ "X-Edge-Type", &c->type, NULL },
 		{ "X-Edge-Encoding", &c->encoding, NULL },
+		{ "X-Edge-Meta", &c->metadata, NULL },
 	};
 	char *text;
 	size_t n;

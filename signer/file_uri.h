@@ -20,6 +20,7 @@
 struct file_claim {
 	char *method, *tenant, *storage, *key;
 	char *sha256, *type, *encoding;
+	char *metadata; /* a JSON object of texts */
 	int64_t size;
 	int64_t expiry; /* Unix seconds */
 };

@@ -47,6 +47,7 @@ object_meta_fini(struct object_meta *m)
 {
 	free(m->type);
 	free(m->encoding);
+	free(m->metadata);
 	memset(m, 0, sizeof(*m));
 }
 
@@ -209,6 +210,8 @@ meta_text(const struct object_meta *m)
 		json_add_text(o, "type", m->type);
 	if (m->encoding != NULL)
 		json_add_text(o, "encoding", m->encoding);
+	if (m->metadata != NULL)
+		json_add_text(o, "metadata", m->metadata);
 	s = json_line(o);
 	cJSON_Delete(o);
 	return s;
@@ -221,6 +224,7 @@ meta_parse(const char *text, size_t n, struct object_meta *m)
 	const char *sha = json_string(o, "sha256");
 	const char *type = json_string(o, "type");
 	const char *encoding = json_string(o, "encoding");
+	const char *metadata = json_string(o, "metadata");
 	int rc = -EBADMSG;
 
 	if (sha != NULL && strlen(sha) == 64 &&
@@ -228,6 +232,7 @@ meta_parse(const char *text, size_t n, struct object_meta *m)
 		strcpy(m->sha256, sha);
 		m->type = type != NULL ? xstrdup(type) : NULL;
 		m->encoding = encoding != NULL ? xstrdup(encoding) : NULL;
+		m->metadata = metadata != NULL ? xstrdup(metadata) : NULL;
 		rc = 0;
 	}
 	cJSON_Delete(o);

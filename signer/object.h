@@ -17,6 +17,7 @@ struct object_dir;
 struct object_meta {
 	char sha256[65];
 	char *type, *encoding; /* NULL: none */
+	char *metadata;        /* a JSON object of texts, or NULL */
 	int64_t size;
 };
 void object_meta_fini(struct object_meta *m);

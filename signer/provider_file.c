@@ -13,6 +13,7 @@
 
 #include "endpoint.h"
 #include "file_uri.h"
+#include "json.h"
 #include "problem.h"
 #include "xalloc.h"
 
@@ -113,6 +114,22 @@ file_sign(
 static const int ok_put[] = { 201, 200, 0 };
 static const int ok_get[] = { 200, 0 };
 
+static char *
+metadata_json(const struct upload *u)
+{
+	cJSON *o;
+	char *s;
+
+	if (u->metadata_n == 0)
+		return NULL;
+	o = cJSON_CreateObject();
+	for (size_t i = 0; i < u->metadata_n; i++)
+		json_add_text(o, u->metadata[i].name, u->metadata[i].value);
+	s = json_line(o);
+	cJSON_Delete(o);
+	return s;
+}
+
 static int
 file_recipe(const struct storage *s, const struct upload *u, struct recipe *r)
 {
@@ -142,6 +159,8 @@ file_recipe(const struct storage *s, const struct upload *u, struct recipe *r)
 		return -EOPNOTSUPP;
 	if (check_key(u->key) != 0)
 		return -EINVAL;
+	if (put)
+		c.metadata = metadata_json(u);
 	if (put && u->type != NULL)
 		headers_set(&h, "Content-Type", u->type);
 	if (put && u->encoding != NULL)
@@ -150,6 +169,7 @@ file_recipe(const struct storage *s, const struct upload *u, struct recipe *r)
 		headers_all(&h, s->headers, s->headers_n);
 	text_str(&uri, s->env->public_url);
 	file_uri_write(&s->env->file_key, &c, &uri);
+	free(c.metadata);
 	rq.uri = uri.s;
 	recipe_add(r, &rq);
 	recipe_verify(r, !put, "ETag", "sha256-hex");

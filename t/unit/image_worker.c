@@ -52,15 +52,18 @@ world_open(struct world *w, const char *program, unsigned n, unsigned bodies)
 {
 	char *path = built(program);
 	struct worker_options opt = { path, n, bodies, 256 << 20 };
+	char line[32];
 
 	memset(w, 0, sizeof(*w));
 	w->base = event_base_new();
 	w->pool = worker_pool_new(w->base, &opt);
 	w->in = memfd_create("body", MFD_CLOEXEC);
 	w->out = memfd_create("result", MFD_CLOEXEC);
-	for (int i = 0; i < 1000; i++)
-		assert_int_equal(
-		    pwrite(w->in, "time;temperature\n", 17, i * 17), 17);
+	for (unsigned i = 0; i < 1000; i++) {
+		snprintf(line, sizeof(line), "time;temp %6u\n",
+		    i * 2654435761u % 1000000);
+		assert_int_equal(pwrite(w->in, line, 17, i * 17), 17);
+	}
 	free(path);
 }
 
@@ -83,15 +86,21 @@ on_end(const struct worker_result *r, void *arg)
 }
 
 static struct worker_run *
-begin(struct world *w, uint32_t quality, int64_t timeout_ms)
+begin_size(struct world *w, uint64_t size, uint32_t quality, int64_t timeout_ms)
 {
-	struct worker_job job = { .size = 17000,
+	struct worker_job job = { .size = size,
 		.quality = quality,
 		.max_pixels = 1 << 20,
 		.max_body = 1 << 20 };
 	struct worker_limits lim = { timeout_ms, 1 };
 
 	return worker_run(w->pool, &job, &lim, w->in, w->out, on_end, w);
+}
+
+static struct worker_run *
+begin(struct world *w, uint32_t quality, int64_t timeout_ms)
+{
+	return begin_size(w, 17000, quality, timeout_ms);
 }
 
 static void
@@ -127,7 +136,7 @@ test_real(void **state)
 	for (int i = 0; i < 8; i++) {
 		assert_int_equal(run(&w, 0, 10000), WORKER_SMALLER);
 		assert_int_equal(w.last.answer.step, WORKER_STEP_ZSTD);
-		assert_true(w.last.answer.out_size < 1000);
+		assert_true(w.last.answer.out_size < 8000);
 		assert_true(w.last.cpu_us >= 0);
 	}
 	for (int i = 0; i < 20; i++)
@@ -138,6 +147,24 @@ test_real(void **state)
 	    !!(worker_features(w.pool) & WORKER_HAS_JPEG), jpeg_built_in());
 	assert_int_equal(!!(worker_features(w.pool) & WORKER_HAS_SECCOMP),
 	    sandbox_has_seccomp());
+	world_close(&w);
+}
+
+/* The limits of a small body do not stay for the next, larger one. */
+static void
+test_limits_anew(void **state)
+{
+	static const uint64_t sizes[] = { 300, 17000, 600, 12000 };
+	struct world w;
+
+	world_open(&w, "agent/edgehaul-image", 1, 100);
+	for (unsigned i = 0; i < 40; i++) {
+		uint64_t size = sizes[i % 4];
+
+		begin_size(&w, size, 0, 10000);
+		wait_ended(&w, i + 1);
+		assert_int_equal(w.last.outcome, WORKER_SMALLER);
+	}
 	world_close(&w);
 }
 
@@ -299,6 +326,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_real),
+		cmocka_unit_test(test_limits_anew),
 		cmocka_unit_test(test_real_jpeg),
 		cmocka_unit_test(test_cancel),
 		cmocka_unit_test(test_bad_children),

@@ -178,7 +178,9 @@ sub _serve {
 		$rq{body} = substr $buf, 0, $n, '';
 		my ($status, $headers, $body) = $self->_answer(\%rq, $rule);
 		$self->_note(method => $method, path => $rq{path},
-			status => $status, size => $n, headers => \%h);
+			status => $status, size => $n, headers => \%h,
+			$rq{path} eq '/v1/sign' && $status == 200
+			    ? (json => Edgehaul::json_decode($rq{body})) : ());
 		$body //= '';
 		my $len = length $body;
 		if ($method eq 'HEAD') {

@@ -1,0 +1,485 @@
+/*
+ * image.c - smaller bodies on the way: which, in what order, with what result
+ *
+ * A run waits in line, has its files opened by a thread, is worked on by a
+ * child, and has its result hashed by the thread; a few more than there are
+ * children are past the line, so that no child waits for a disk. Who comes
+ * first: the camera that has saved most per processor second; but nobody waits
+ * longer than LINE_MS because of that.
+ *
+ * What the worker says is not believed: the result is looked at and hashed
+ * here, and the body that it says it read must have the hash of receipt.
+ */
+#include "image.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <sys/queue.h>
+
+#include "clock.h"
+#include "image_files.h"
+#include "image_stats.h"
+#include "log.h"
+#include "worker.h"
+#include "xalloc.h"
+
+#define BODY_MIN 256
+#define BODY_MAX (256 << 20) /* larger ones go as they are */
+#define IMAGE_MAX (64 << 20) /* that a codec takes, in memory */
+#define PIXELS_MAX 50000000
+#define MEMORY ((uint64_t)512 << 20)
+#define CHILD_BODIES 64
+#define COPIES_MAX ((uint64_t)256 << 20) /* octets of copies at a time */
+#define LINE_MS 5000
+#define KNOWN_FILES 64
+#define KNOWN_MAX 1024
+
+struct known {
+	TAILQ_ENTRY(known) link;
+	struct image_made *made;
+};
+struct image_run {
+	TAILQ_ENTRY(image_run) link;
+	struct images *im;
+	struct image_task *task; /* NULL: in line */
+	struct worker_run *work;
+	struct image_wish wish;
+	struct spool_item it; /* numbers and device only */
+	char *device;
+	uint8_t in_sha256[32];
+	int64_t since_ms, cpu_us;
+	enum worker_step step;
+	image_fn fn;
+	void *arg;
+};
+
+TAILQ_HEAD(runs, image_run);
+
+struct images {
+	struct event_base *base;
+	struct spool *sp;
+	struct image_files *files;
+	struct worker_pool *pool;
+	unsigned children;
+	struct runs line, active;
+	unsigned line_n, active_n;
+	TAILQ_HEAD(knowns, known) known; /* the last made first */
+	unsigned known_n, known_files;
+	uint64_t copies; /* octets that the active may write */
+	int64_t job_ms;
+	struct image_stats *stats;
+};
+
+static void run_line(struct images *im);
+
+/* ---- what is wished ------------------------------------------------------ */
+
+static const struct camera_conf *
+camera_of(const struct gateway_conf *c, const char *device)
+{
+	for (size_t i = 0; i < c->cameras_n; i++)
+		if (strcmp(c->cameras[i].name, device) == 0)
+			return &c->cameras[i];
+	return NULL;
+}
+
+bool
+image_wanted(const struct gateway_conf *c, const struct spool_item *it,
+    bool pressure, struct image_wish *out)
+{
+	const struct camera_conf *cam = camera_of(c, it->device);
+	int mode = c->images_mode;
+
+	if (cam != NULL && cam->images > 0)
+		mode = cam->images - 1;
+	if (mode == IMAGES_OFF || it->size < BODY_MIN || it->size > BODY_MAX ||
+	    (c->images_when == IMAGES_PRESSURE && !pressure))
+		return false;
+	*out = (struct image_wish){ .lossy = mode == IMAGES_LOSSY,
+		.jpeg = (enum worker_jpeg)c->images_jpeg,
+		.quality = (unsigned)c->images_quality };
+	if (c->images_max_dimension != CONF_NONE)
+		out->max_dimension = (unsigned)c->images_max_dimension;
+	if (cam != NULL && cam->quality > 0)
+		out->quality = (unsigned)cam->quality;
+	if (cam != NULL && cam->max_dimension > 0)
+		out->max_dimension = (unsigned)cam->max_dimension;
+	return true;
+}
+
+/* ---- copies made earlier ------------------------------------------------- */
+
+static void
+known_drop(struct images *im, struct known *k)
+{
+	TAILQ_REMOVE(&im->known, k, link);
+	im->known_n--;
+	if (k->made->smaller)
+		im->known_files--;
+	image_made_unref(k->made);
+	free(k);
+}
+
+static struct known *
+known_find(struct images *im, uint64_t seq)
+{
+	struct known *k;
+
+	TAILQ_FOREACH(k, &im->known, link)
+	if (k->made->seq == seq)
+		return k;
+	return NULL;
+}
+
+void
+image_forget(struct images *im, uint64_t seq)
+{
+	struct known *k = im != NULL ? known_find(im, seq) : NULL;
+
+	if (k != NULL)
+		known_drop(im, k);
+}
+
+struct image_made *
+image_known(struct images *im, uint64_t seq)
+{
+	struct known *k = im != NULL ? known_find(im, seq) : NULL;
+
+	return k != NULL ? image_made_ref(k->made) : NULL;
+}
+
+/* The last copy of those known. */
+static struct known *
+oldest_file(struct images *im)
+{
+	struct known *k;
+
+	TAILQ_FOREACH_REVERSE(k, &im->known, knowns, link)
+	if (k->made->smaller)
+		return k;
+	return NULL;
+}
+
+static void
+remember(struct images *im, struct image_made *m)
+{
+	struct known *k = xcalloc(1, sizeof(*k));
+
+	image_forget(im, m->seq);
+	k->made = image_made_ref(m);
+	TAILQ_INSERT_HEAD(&im->known, k, link);
+	im->known_n++;
+	if (m->smaller && ++im->known_files > KNOWN_FILES)
+		known_drop(im, oldest_file(im));
+	if (im->known_n > KNOWN_MAX)
+		known_drop(im, TAILQ_LAST(&im->known, knowns));
+}
+
+/* ---- the end of a run ---------------------------------------------------- */
+
+static struct image_made *
+made_new(const struct image_run *r)
+{
+	struct image_made *m = xcalloc(1, sizeof(*m));
+
+	m->refs = 1;
+	m->seq = r->it.seq;
+	m->fd = -1;
+	m->step = r->step;
+	m->quality = r->wish.quality;
+	m->max_dimension = r->wish.max_dimension;
+	return m;
+}
+
+static void
+run_free(struct image_run *r)
+{
+	struct images *im = r->im;
+
+	if (r->task != NULL) {
+		TAILQ_REMOVE(&im->active, r, link);
+		im->active_n--;
+		im->copies -= r->it.size;
+		worker_cancel(r->work);
+		image_files_drop(im->files, r->task);
+	} else {
+		TAILQ_REMOVE(&im->line, r, link);
+		im->line_n--;
+	}
+	free(r->device);
+	free(r);
+}
+
+static void
+tell(const struct image_run *r, unsigned outcome, const struct image_made *m)
+{
+	uint64_t out = m->smaller ? m->size : r->it.size;
+
+	image_stats_add(
+	    r->im->stats, r->device, outcome, r->it.size, out, r->cpu_us);
+	if (outcome >= WORKER_DAMAGED && outcome != WORKER_UNSUPPORTED &&
+	    outcome != IMAGE_PASSED)
+		log_warn("id=%s image %s: goes as it is", r->it.id,
+		    image_outcome_word(outcome));
+	else
+		log_debug("id=%s image %s %" PRIu64 " to %" PRIu64
+			  " cpu=%" PRId64 "us",
+		    r->it.id, image_outcome_word(outcome), r->it.size, out,
+		    r->cpu_us);
+}
+
+/* Takes the run. */
+static void
+run_end(struct image_run *r, unsigned outcome)
+{
+	struct images *im = r->im;
+	struct image_made *m = made_new(r);
+	image_fn fn = r->fn;
+	void *arg = r->arg;
+
+	if (outcome == WORKER_SMALLER) {
+		m->smaller = true;
+		m->fd = r->task->fd_out;
+		r->task->fd_out = -1;
+		m->size = r->task->out_size;
+		memcpy(m->sha256, r->task->out_sha256, 32);
+	}
+	m->damaged = outcome == WORKER_DAMAGED;
+	tell(r, outcome, m);
+	if (outcome != IMAGE_PASSED && outcome != WORKER_NONE)
+		remember(im, m);
+	run_free(r);
+	fn(m, arg);
+	run_line(im);
+}
+
+/* ---- a run's way --------------------------------------------------------- */
+
+static void
+on_hashed(struct image_task *t)
+{
+	struct image_run *r = t->arg;
+
+	run_end(r, t->rc == 0 ? WORKER_SMALLER : WORKER_FAILED);
+}
+
+static void
+on_worked(const struct worker_result *res, void *arg)
+{
+	struct image_run *r = arg;
+	struct images *im = r->im;
+
+	r->work = NULL;
+	r->cpu_us = res->cpu_us;
+	r->step = res->answer.step;
+	im->job_ms = (im->job_ms * 3 + res->wall_ms) / 4;
+	if (res->outcome != WORKER_SMALLER) {
+		run_end(r, res->outcome);
+		return;
+	}
+	/* a damaged file on disk: sending the original will find it out */
+	if (memcmp(res->answer.in_sha256, r->it.sha256, 32) != 0) {
+		run_end(r, WORKER_FAILED);
+		return;
+	}
+	r->task->out_size = res->answer.out_size;
+	r->task->fn = on_hashed;
+	image_files_hash(im->files, r->task);
+}
+
+static void
+on_opened(struct image_task *t)
+{
+	struct image_run *r = t->arg;
+	struct worker_job job = { .size = r->it.size,
+		.jpeg = r->wish.jpeg,
+		.lossy = r->wish.lossy,
+		.quality = r->wish.quality,
+		.max_dimension = r->wish.max_dimension,
+		.max_pixels = PIXELS_MAX,
+		.max_body = IMAGE_MAX };
+	/* generous for slow processors, and still an end */
+	struct worker_limits lim = {
+		.timeout_ms = 30000 + (int64_t)(r->it.size / 1000),
+		.cpu_s = 20 + (int64_t)(r->it.size / 2000000),
+	};
+
+	if (t->rc != 0) {
+		run_end(r, WORKER_FAILED);
+		return;
+	}
+	r->work = worker_run(
+	    r->im->pool, &job, &lim, t->fd_in, t->fd_out, on_worked, r);
+}
+
+static void
+pool_start(struct images *im)
+{
+	char *program = worker_program();
+	struct worker_options opt = { .program = program,
+		.count = im->children,
+		.bodies = CHILD_BODIES,
+		.memory = MEMORY };
+
+	im->pool = worker_pool_new(im->base, &opt);
+	free(program);
+}
+
+/* Whose turn is it? */
+static struct image_run *
+first_of(struct images *im)
+{
+	struct image_run *r = TAILQ_FIRST(&im->line), *best = r;
+	double most = -1;
+
+	if (r == NULL || clock_ms() - r->since_ms > LINE_MS)
+		return r;
+	TAILQ_FOREACH(r, &im->line, link)
+	{
+		double rate = image_stats_of(im->stats, r->device)->rate;
+
+		if (rate < 0)
+			return r; /* not known yet: find out */
+		if (rate > most) {
+			most = rate;
+			best = r;
+		}
+	}
+	return best;
+}
+
+static void
+run_line(struct images *im)
+{
+	struct image_run *r;
+
+	while (im->active_n < im->children + 2 && (r = first_of(im)) != NULL) {
+		if (im->active_n > 0 && im->copies + r->it.size > COPIES_MAX)
+			return;
+		if (im->pool == NULL)
+			pool_start(im);
+		TAILQ_REMOVE(&im->line, r, link);
+		im->line_n--;
+		TAILQ_INSERT_TAIL(&im->active, r, link);
+		im->active_n++;
+		im->copies += r->it.size;
+		r->task = xcalloc(1, sizeof(*r->task));
+		image_task_init(r->task, &r->it, on_opened);
+		r->task->arg = r;
+		image_files_open(im->files, r->task);
+	}
+}
+
+struct image_run *
+image_start(struct images *im, const struct spool_item *it,
+    const struct image_wish *wish, image_fn fn, void *arg)
+{
+	struct image_run *r = xcalloc(1, sizeof(*r));
+
+	r->im = im;
+	r->wish = *wish;
+	memcpy(r->it.id, it->id, sizeof(r->it.id));
+	r->it.seq = it->seq;
+	r->it.size = it->size;
+	memcpy(r->it.sha256, it->sha256, 32);
+	r->device = xstrdup(it->device);
+	r->since_ms = clock_ms();
+	r->fn = fn;
+	r->arg = arg;
+	TAILQ_INSERT_TAIL(&im->line, r, link);
+	im->line_n++;
+	run_line(im);
+	return r;
+}
+
+void
+image_cancel(struct image_run *r)
+{
+	struct images *im;
+
+	if (r == NULL)
+		return;
+	im = r->im;
+	run_free(r);
+	run_line(im);
+}
+
+/* Who saves least per processor second. */
+static struct image_run *
+last_of(struct images *im)
+{
+	struct image_run *r, *worst = NULL;
+	double least = 0;
+
+	TAILQ_FOREACH(r, &im->line, link)
+	{
+		double rate = image_stats_of(im->stats, r->device)->rate;
+
+		if (worst == NULL || rate < least) {
+			least = rate;
+			worst = r;
+		}
+	}
+	return worst;
+}
+
+void
+images_pass(struct images *im, unsigned n)
+{
+	while (n-- > 0 && im->line_n > im->children)
+		run_end(last_of(im), IMAGE_PASSED);
+}
+
+unsigned
+images_waiting(const struct images *im)
+{
+	return im->line_n;
+}
+
+int64_t
+images_job_ms(const struct images *im)
+{
+	return im->job_ms;
+}
+
+/* ---- life ---------------------------------------------------------------- */
+
+struct images *
+images_new(struct event_base *base, struct spool *sp, const char *dir)
+{
+	struct images *im = xcalloc(1, sizeof(*im));
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+	im->base = base;
+	im->sp = sp;
+	im->children = cores < 4 ? 1 : cores > 8 ? 4 : (unsigned)cores / 2;
+	im->files = image_files_new(base, sp, dir);
+	im->stats = image_stats_new();
+	TAILQ_INIT(&im->line);
+	TAILQ_INIT(&im->active);
+	TAILQ_INIT(&im->known);
+	return im;
+}
+
+void
+images_free(struct images *im)
+{
+	if (im == NULL)
+		return;
+	assert(im->line_n == 0 && im->active_n == 0);
+	while (!TAILQ_EMPTY(&im->known))
+		known_drop(im, TAILQ_FIRST(&im->known));
+	image_files_free(im->files);
+	worker_pool_free(im->pool);
+	image_stats_free(im->stats);
+	free(im);
+}
+
+void
+images_status(const struct images *im, cJSON *o, unsigned cameras)
+{
+	image_stats_json(im->stats, o, cameras);
+}
