@@ -17,13 +17,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "access.h"
 #include "blocks.h"
 #include "clock.h"
 #include "devices.h"
-#include "expect.h"
 #include "form.h"
 #include "gateway_conf.h"
 #include "http_parser.h"
@@ -34,41 +32,11 @@
 #include "proxy.h"
 #include "spool.h"
 #include "url.h"
+#include "upload_private.h"
 #include "xalloc.h"
 
-#define TYPE_MAX 200
-#define FILES_MAX 32        /* of a form */
 #define ROOM_EACH (1 << 20) /* ask again after so many octets */
 #define EVICT_TRIES 8
-
-/* One file of an upload: the body, or a part of a form. */
-struct file {
-	struct upload *up;
-	struct spool_upload *u; /* NULL: committed or dropped */
-	char *name, *type;
-	uint64_t received;
-	int rc;
-	bool repeat, behind; /* behind: on_room() is to come */
-	char id[SPOOL_ID_LEN + 1];
-	uint8_t sha256[32];
-	uint64_t size;
-};
-
-struct upload {
-	struct proxy *px;
-	struct http_request *rq; /* NULL: over */
-	unsigned waiting;        /* callbacks to come */
-	struct naming who;
-	char *type, address[64];
-	struct spool_expect want;
-	struct form *form;                    /* NULL: the body is the file */
-	struct file *files[FILES_MAX], *into; /* into: takes the octets */
-	unsigned files_n, commits, behind;    /* behind: of its files */
-	uint64_t size, received, max, asked;  /* size: UINT64_MAX unknown */
-	unsigned evictions;
-	int64_t t0;
-	bool refused;
-};
 
 static void
 drop_files(struct upload *up)
@@ -136,8 +104,8 @@ upload_refuse(struct proxy *px, struct http_request *rq, int status,
 	http_reply_error(rq, status, error, hint);
 }
 
-static void
-refuse(struct upload *up, int status, const char *error, const char *hint)
+void
+upload_stop(struct upload *up, int status, const char *error, const char *hint)
 {
 	drop_files(up);
 	up->refused = true;
@@ -145,17 +113,17 @@ refuse(struct upload *up, int status, const char *error, const char *hint)
 	upload_refuse(up->px, up->rq, status, error, hint);
 }
 
-static void
-refuse_reserve(struct upload *up, int rc, const char *why)
+void
+upload_stop_full(struct upload *up, int rc, const char *why)
 {
 	if (rc == -ENOSPC)
-		refuse(up, 507, why,
+		upload_stop(up, 507, why,
 		    "keep the file and try again; raise [spool] max_size or "
 		    "free disk space, and see why nothing is delivered");
 	else if (rc == -EFBIG)
-		refuse(up, 413, why, "raise [limits] max_upload");
+		upload_stop(up, 413, why, "raise [limits] max_upload");
 	else
-		refuse(up, 503, why, "try again in some seconds");
+		upload_stop(up, 503, why, "try again in some seconds");
 }
 
 static void
@@ -164,12 +132,12 @@ refuse_failed(struct upload *up, int rc)
 	struct log_text dev;
 
 	if (rc == -EBADMSG) {
-		refuse(up, 400, "the body is not what its digest says",
+		upload_stop(up, 400, "the body is not what its digest says",
 		    "it was damaged on the way: send it again");
 		return;
 	}
 	if (rc == -EMFILE || rc == -ENFILE) {
-		refuse(up, 503, "too many files are open",
+		upload_stop(up, 503, "too many files are open",
 		    "try again in some seconds");
 		return;
 	}
@@ -178,10 +146,10 @@ refuse_failed(struct upload *up, int rc)
 	    log_text(&dev, up->who.device, strlen(up->who.device)),
 	    (unsigned long long)up->received, strerror(-rc));
 	if (rc == -ENOSPC || rc == -EDQUOT)
-		refuse(up, 507, "no space left on the gateway's disk",
+		upload_stop(up, 507, "no space left on the gateway's disk",
 		    "free space, or wait until uploads have been delivered");
 	else
-		refuse(up, 500, "the gateway could not write to its disk",
+		upload_stop(up, 500, "the gateway could not write to its disk",
 		    "look at the proxy's log; send the file again");
 }
 
@@ -348,8 +316,8 @@ on_room(int rc, void *arg)
 		http_request_resume(up->rq);
 }
 
-static void
-file_take(struct file *f, const char *p, size_t n)
+void
+upload_file_take(struct file *f, const char *p, size_t n)
 {
 	if (spool_write(f->u, p, n) == 1 && !f->behind) {
 		f->behind = true;
@@ -358,9 +326,9 @@ file_take(struct file *f, const char *p, size_t n)
 }
 
 /* A file that will take octets; 0 or the error of the reservation. */
-static int
-file_add(struct upload *up, uint64_t size, const char *name, const char *type,
-    const char **why_out)
+int
+upload_file_add(struct upload *up, uint64_t size, const char *name,
+    const char *type, const char **why_out)
 {
 	struct spool_upload *u;
 	struct file *f;
@@ -385,7 +353,7 @@ has_room(struct upload *up)
 	int rc;
 
 	if (up->received > up->max) {
-		refuse(up, 413, "the upload is larger than max_upload",
+		upload_stop(up, 413, "the upload is larger than max_upload",
 		    "raise [limits] max_upload, or that of its [camera]");
 		return false;
 	}
@@ -394,7 +362,7 @@ has_room(struct upload *up)
 	up->asked = up->received;
 	rc = spool_room(up->px->spool, ROOM_EACH, &why);
 	if (rc != 0)
-		refuse_reserve(up, rc, why);
+		upload_stop_full(up, rc, why);
 	return rc == 0;
 }
 
@@ -411,12 +379,12 @@ on_data(struct http_request *rq, const char *p, size_t n, void *arg)
 	if (!has_room(up))
 		return 0;
 	if (up->form == NULL) {
-		file_take(up->into, p, n);
+		upload_file_take(up->into, p, n);
 		return up->behind > 0;
 	}
 	rc = form_feed(up->form, p, n, &why);
 	if (rc != 0 && !up->refused)
-		refuse(up, -rc, why,
+		upload_stop(up, -rc, why,
 		    "send multipart/form-data as RFC 7578 says, or the file "
 		    "itself by PUT");
 	return up->behind > 0;
@@ -430,10 +398,10 @@ on_end(struct http_request *rq, void *arg)
 	if (up->refused)
 		return;
 	if (up->form != NULL && !form_complete(up->form))
-		refuse(up, 400, "the form ends before its last boundary",
+		upload_stop(up, 400, "the form ends before its last boundary",
 		    "the body was cut short: send it again");
 	else if (up->files_n == 0)
-		refuse(up, 400, "the form has no file",
+		upload_stop(up, 400, "the form has no file",
 		    "a file is a part with a filename or a content type");
 	else
 		commit_files(up);
@@ -450,87 +418,6 @@ on_lost(struct http_request *rq, void *arg)
 	    log_text(&dev, up->who.device, strlen(up->who.device)),
 	    (unsigned long long)up->received);
 	drop_files(up);
-}
-
-/* ---- parts of a form ------------------------------------------------------
- */
-
-/* Fields are dropped, and so is the XML that describes an event. */
-static bool
-is_file(const struct form_part *p)
-{
-	if (strcasestr(p->type, "xml") != NULL)
-		return false;
-	if (p->filename[0] != '\0')
-		return true;
-	return p->type[0] != '\0' &&
-	    strncasecmp(p->type, "text/plain", 10) != 0;
-}
-
-/* The last segment of what the camera calls the file, made harmless. */
-static char *
-part_name(const struct upload *up, const struct form_part *p)
-{
-	const char *s = p->filename[0] != '\0' ? p->filename
-	    : up->who.name[0] != '\0'          ? up->who.name
-					       : p->name;
-	const char *slash = strrchr(s, '/'), *back = strrchr(s, '\\');
-	char *name, *o;
-
-	if (slash != NULL && slash > back)
-		s = slash + 1;
-	else if (back != NULL)
-		s = back + 1;
-	name = xstrndup(s, 255);
-	for (o = name; *o != '\0'; o++)
-		if ((unsigned char)*o < 0x20 || *o == 0x7f)
-			*o = '_';
-	if (name[0] == '\0' || strcmp(name, ".") == 0 ||
-	    strcmp(name, "..") == 0 || !json_utf8(name, strlen(name))) {
-		free(name);
-		name = xstrdup("upload");
-	}
-	return name;
-}
-
-static void
-on_part_begin(const struct form_part *p, void *arg)
-{
-	struct upload *up = arg;
-	const char *why;
-	char *name;
-	int rc;
-
-	up->into = NULL;
-	if (up->refused || !is_file(p))
-		return;
-	if (up->files_n == FILES_MAX) {
-		refuse(up, 413, "the form has over 32 files",
-		    "send fewer files in one form");
-		return;
-	}
-	name = part_name(up, p);
-	rc = file_add(up, UINT64_MAX, name, p->type, &why);
-	free(name);
-	if (rc != 0)
-		refuse_reserve(up, rc, why);
-}
-
-static void
-on_part_data(const char *p, size_t n, void *arg)
-{
-	struct upload *up = arg;
-
-	if (!up->refused && up->into != NULL)
-		file_take(up->into, p, n);
-}
-
-static void
-on_part_end(void *arg)
-{
-	struct upload *up = arg;
-
-	up->into = NULL;
 }
 
 /* ---- admission ------------------------------------------------------------
@@ -570,7 +457,8 @@ reserve(struct upload *up)
 		rc = spool_room(
 		    px->spool, up->size == UINT64_MAX ? 0 : up->size, &why);
 	else
-		rc = file_add(up, up->size, up->who.name, up->type, &why);
+		rc =
+		    upload_file_add(up, up->size, up->who.name, up->type, &why);
 	if (rc == 0) {
 		if (up->form == NULL &&
 		    (up->want.has_sha256 || up->want.has_md5))
@@ -585,7 +473,7 @@ reserve(struct upload *up)
 		spool_evict_oldest(px->spool,
 		    need + (uint64_t)px->conf->max_size / 25, on_evicted, up);
 	} else {
-		refuse_reserve(up, rc, why);
+		upload_stop_full(up, rc, why);
 	}
 }
 
@@ -597,78 +485,18 @@ on_same_name(int rc, struct spool_item *items, size_t n, void *arg)
 	if (!came_back(up))
 		return;
 	if (rc != 0)
-		refuse(up, 503, "the index cannot be read",
+		upload_stop(up, 503, "the index cannot be read",
 		    "look for \"index\" in the proxy's log");
 	else if (n == 0)
 		reserve(up);
 	else if (http_request_header(up->rq, "If-None-Match") != NULL)
-		refuse(up, 412, "a file of this device and name waits already",
+		upload_stop(up, 412,
+		    "a file of this device and name waits already",
 		    "send it without If-None-Match, or under another name");
 	else
-		refuse(up, 409, "a file of this device and name waits already",
+		upload_stop(up, 409,
+		    "a file of this device and name waits already",
 		    "use another name, or set [spool] on_same_name");
-}
-
-/* Has the device used up what it may send in a minute, or keep here? */
-static bool
-over_share(struct upload *up)
-{
-	struct proxy *px = up->px;
-	int64_t rate = px->conf->uploads_per_minute;
-	char text[16] = "60";
-	int wait = 0;
-
-	if (rate != CONF_NONE)
-		wait = devices_too_fast(
-		    px->devices, up->who.device, (unsigned)rate, up->t0);
-	if (wait > 0) {
-		snprintf(text, sizeof(text), "%d", wait);
-		http_reply_header(up->rq, "Retry-After", text);
-		refuse(up, 429, "this device sends too often",
-		    "wait, or raise [limits] uploads_per_minute");
-	} else if (spool_over_share(px->spool, up->who.device,
-		       up->size == UINT64_MAX ? 0 : up->size)) {
-		http_reply_header(up->rq, "Retry-After", text);
-		refuse(up, 429, "this camera's share of the spool is full",
-		    "wait until some of it is delivered, or raise [limits] "
-		    "share or waiting_per_device");
-	}
-	return up->refused;
-}
-
-/* What can be refused by the head alone. */
-static bool
-admit(struct upload *up)
-{
-	struct http_request *rq = up->rq;
-	const char *type = http_request_header(rq, "Content-Type");
-	const char *why;
-
-	if (!http_request_has_body(rq)) {
-		refuse(up, 411, "the upload has no length",
-		    "send Content-Length, or Transfer-Encoding: chunked");
-	} else if (http_request_header(rq, "Content-Range") != NULL) {
-		refuse(up, 400, "parts of a file are not taken",
-		    "send the whole file, without Content-Range");
-	} else if (up->size != UINT64_MAX && up->size > up->max) {
-		refuse(up, 413, "the upload is larger than max_upload",
-		    "raise [limits] max_upload, or that of its [camera]");
-	} else if (over_share(up)) {
-		return false;
-	} else if (expect_digests(rq, &up->want) != 0) {
-		refuse(up, 400, "a digest header is not readable",
-		    "send Content-MD5: BASE64 or Repr-Digest: "
-		    "sha-256=:BASE64:, or none");
-	} else if (type != NULL &&
-	    strncasecmp(type, "multipart/form-data", 19) == 0) {
-		static const struct form_events ev = { on_part_begin,
-			on_part_data, on_part_end };
-
-		up->form = form_new(type, &ev, up, &why);
-		if (up->form == NULL)
-			refuse(up, 400, why, "use a shorter boundary");
-	}
-	return !up->refused;
 }
 
 static struct upload *
@@ -710,17 +538,18 @@ on_upload(struct http_request *rq, void *arg)
 	up = upload_new(px, rq, &who);
 	if (blocks_refuse(
 		px->blocks, who.device, up->address, who.camera != NULL)) {
-		refuse(up, 403, "this device is blocked",
+		upload_stop(up, 403, "this device is blocked",
 		    "the operator in the cloud blocked it; unblock it there");
 		return;
 	}
 	if (!access_check(px->access, who.camera, rq, up->t0)) {
-		refuse(up, 401, "this camera must give its user and password",
+		upload_stop(up, 401,
+		    "this camera must give its user and password",
 		    "set them in the camera; [camera] user and password_file "
 		    "are what the gateway expects");
 		return;
 	}
-	if (!admit(up))
+	if (!admission_check(up))
 		return;
 	none_match = http_request_header(rq, "If-None-Match");
 	if (px->conf->on_same_name == SAME_NAME_REJECT ||

@@ -1,0 +1,68 @@
+/*
+ * upload_private.h - what the files of an upload share: upload.c, upload_form.c
+ * (files in a form), admission.c (what is refused by the head alone)
+ */
+#ifndef UPLOAD_PRIVATE_H
+#define UPLOAD_PRIVATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "naming.h"
+#include "spool.h"
+
+struct form;
+struct form_events;
+struct http_request;
+struct proxy;
+
+#define TYPE_MAX 200
+#define FILES_MAX 32 /* of a form */
+
+/* One file of an upload: the body, or a part of a form. */
+struct file {
+	struct upload *up;
+	struct spool_upload *u; /* NULL: committed or dropped */
+	char *name, *type;
+	int rc;
+	bool repeat, behind; /* behind: on_room() is to come */
+	char id[SPOOL_ID_LEN + 1];
+	uint8_t sha256[32];
+	uint64_t size;
+};
+
+struct upload {
+	struct proxy *px;
+	struct http_request *rq; /* NULL: over */
+	unsigned waiting;        /* callbacks to come */
+	struct naming who;
+	char *type, address[64];
+	struct spool_expect want;
+	struct form *form;                    /* NULL: the body is the file */
+	struct file *files[FILES_MAX], *into; /* into: takes the octets */
+	unsigned files_n, commits, behind;    /* behind: of its files */
+	uint64_t size, received, max, asked;  /* size: UINT64_MAX unknown */
+	unsigned evictions;
+	int64_t t0;
+	bool refused;
+};
+
+/* Refuse it; what was written of it goes. */
+void upload_stop(
+    struct upload *up, int status, const char *error, const char *hint);
+/* The same for what a reservation was refused with. */
+void upload_stop_full(struct upload *up, int rc, const char *why);
+/* A file that will take octets, up->into from now on; 0 or the error of the
+ * reservation. */
+int upload_file_add(struct upload *up, uint64_t size, const char *name,
+    const char *type, const char **why_out);
+/* Octets for it; up->behind tells whether it can take more just now. */
+void upload_file_take(struct file *f, const char *p, size_t n);
+
+/* Parts of a form as files; arg is the upload. */
+extern const struct form_events upload_form_events;
+
+/* false: it was refused. */
+bool admission_check(struct upload *up);
+
+#endif
