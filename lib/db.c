@@ -288,20 +288,42 @@ db_close(struct db *db)
 	free(db);
 }
 
-/* After a failed write of the meta page LMDB refuses all until reopened. */
-static int
-reopen(struct db *db)
+bool
+db_replaced(struct db *db)
+{
+	char *file = xasprintf("%s/data.mdb", db->dir);
+	struct stat ours, there;
+	bool replaced;
+	int fd;
+
+	replaced = db->env != NULL && mdb_env_get_fd(db->env, &fd) == 0 &&
+	    fstat(fd, &ours) == 0 && stat(file, &there) == 0 &&
+	    (ours.st_ino != there.st_ino || ours.st_dev != there.st_dev);
+	free(file);
+	return replaced;
+}
+
+int
+db_reopen(struct db *db)
 {
 	int rc;
 
-	log_warn("index %s: reopening after a failed write", db->dir);
-	mdb_env_close(db->env);
+	if (db->env != NULL)
+		mdb_env_close(db->env);
 	db->env = NULL;
 	rc = env_and_tables(db);
 	if (rc != 0)
 		log_error(
 		    "index %s: cannot reopen: %s", db->dir, strerror(-rc));
 	return rc;
+}
+
+/* After a failed write of the meta page LMDB refuses all until reopened. */
+static int
+reopen(struct db *db)
+{
+	log_warn("index %s: reopening after a failed write", db->dir);
+	return db_reopen(db);
 }
 
 static int

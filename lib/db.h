@@ -38,6 +38,10 @@ void db_close(struct db *db);
 int db_update(struct db *db, db_fn fn, void *arg);
 /* Run fn in a read transaction, which must be short. */
 int db_view(struct db *db, db_fn fn, void *arg);
+/* Is another environment at its place now (made anew by another process)? */
+bool db_replaced(struct db *db);
+/* Open what is at its place now. Between transactions only. */
+int db_reopen(struct db *db);
 /* Number of the last committed transaction, of any process; cheap, no disk. */
 uint64_t db_last_txn(struct db *db);
 /* Clear slots of readers that died. */

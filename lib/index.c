@@ -23,6 +23,7 @@
 #include "clock.h"
 #include "crc32c.h"
 #include "db.h"
+#include "index_guard.h"
 #include "log.h"
 #include "url.h"
 #include "xalloc.h"
@@ -37,6 +38,8 @@ STAILQ_HEAD(job_list, index_job);
 
 struct index {
 	struct db *db;
+	char *path;
+	int dir; /* open, for the guard's mark */
 	MDB_dbi dbis[INDEX_TABLES];
 	struct event *wake; /* of the loop */
 	int efd;
@@ -194,7 +197,9 @@ commit(struct index *ix, struct batch *b)
 	int rc;
 
 	b->ix = ix;
+	index_guard_enter(ix->dir);
 	rc = db_update(ix->db, run_and_stamp, b);
+	index_guard_leave();
 	if (rc != 0)
 		return rc;
 	took = clock_ms() - t0;
@@ -208,9 +213,11 @@ commit(struct index *ix, struct batch *b)
 }
 
 static void
-settle(struct index_job *j, int rc)
+settle(struct index *ix, struct index_job *j, int rc)
 {
 	j->rc = rc;
+	if (rc == -EBADMSG)
+		index_guard_mark(ix->dir);
 	if (rc != 0 && rc != -EAGAIN)
 		log_warn("index: a change failed: %s", strerror(-rc));
 	if (j->settle != NULL)
@@ -235,8 +242,19 @@ run_writes(struct index *ix, struct job_list *list)
 	{
 		struct batch one = { .one = j };
 
-		settle(j, alone ? commit(ix, &one) : rc);
+		settle(ix, j, alone ? commit(ix, &one) : rc);
 	}
+}
+
+static int
+view(struct index *ix, struct batch *b)
+{
+	int rc;
+
+	index_guard_enter(ix->dir);
+	rc = db_view(ix->db, run_batch, b);
+	index_guard_leave();
+	return rc;
 }
 
 static void
@@ -246,7 +264,9 @@ run_view(struct index *ix, struct index_job *j)
 
 	if (j->skip != NULL && j->skip(j))
 		return;
-	j->rc = db_view(ix->db, run_batch, &b);
+	j->rc = view(ix, &b);
+	if (j->rc == -EBADMSG)
+		index_guard_mark(ix->dir);
 	if (j->rc == 0)
 		keep_snapshot(ix, &b.st);
 	if (j->settle != NULL)
@@ -264,7 +284,7 @@ index_refresh(struct index *ix)
 {
 	struct batch b = { .ix = ix, .fn = view_state };
 
-	if (db_view(ix->db, run_batch, &b) == 0)
+	if (view(ix, &b) == 0)
 		keep_snapshot(ix, &b.st);
 }
 
@@ -346,6 +366,22 @@ finish(struct index *ix, struct job_list *l)
 		log_error("index: cannot wake the loop: %s", strerror(errno));
 }
 
+/* The writer has made the index anew: what this process had open is a thing of
+ * the past. */
+static void
+follow(struct index *ix)
+{
+	int dir = open(ix->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	log_warn("index %s was made anew: going on with the new one", ix->path);
+	if (dir >= 0) {
+		close(ix->dir);
+		ix->dir = dir;
+	}
+	db_reopen(ix->db);
+	ix->seen_txn = 0;
+}
+
 static void
 tick(struct index *ix)
 {
@@ -355,6 +391,8 @@ tick(struct index *ix)
 	if (now < ix->next_tick_ms)
 		return;
 	ix->next_tick_ms = now + TICK_MS;
+	if (db_replaced(ix->db))
+		follow(ix);
 	txn = db_last_txn(ix->db);
 	if (txn != ix->seen_txn)
 		index_refresh(ix);
@@ -433,6 +471,18 @@ index_create(
 	return db_create(dir, map_size, tables, INDEX_TABLES, fill_new, &st);
 }
 
+static int
+open_guarded(struct index *ix, uint64_t map_size)
+{
+	int rc;
+
+	index_guard_enter(ix->dir);
+	rc = db_open(
+	    ix->path, map_size, tables, INDEX_TABLES, ix->dbis, &ix->db);
+	index_guard_leave();
+	return rc;
+}
+
 int
 index_open(struct event_base *base, const char *dir, uint64_t map_size,
     struct index **ix_out)
@@ -440,15 +490,25 @@ index_open(struct event_base *base, const char *dir, uint64_t map_size,
 	struct index *ix = xcalloc(1, sizeof(*ix));
 	struct batch b = { .ix = ix, .fn = view_state };
 	pthread_condattr_t ca;
-	int rc =
-	    db_open(dir, map_size, tables, INDEX_TABLES, ix->dbis, &ix->db);
+	int rc;
 
+	ix->path = xstrdup(dir);
+	ix->dir = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (ix->dir < 0)
+		rc = -errno;
+	else if (index_guard_marked(ix->dir))
+		rc = -EBADMSG;
+	else
+		rc = open_guarded(ix, map_size);
 	read_boot_id(ix->boot);
 	ix->opened_ms = clock_ms();
 	if (rc == 0)
-		rc = db_view(ix->db, run_batch, &b);
+		rc = view(ix, &b);
 	if (rc != 0) {
 		db_close(ix->db);
+		if (ix->dir >= 0)
+			close(ix->dir);
+		free(ix->path);
 		free(ix);
 		return rc;
 	}
@@ -501,6 +561,8 @@ index_close(struct index *ix)
 	event_free(ix->wake);
 	close(ix->efd);
 	db_close(ix->db);
+	close(ix->dir);
+	free(ix->path);
 	pthread_mutex_destroy(&ix->mutex);
 	pthread_cond_destroy(&ix->cond);
 	free(ix);
@@ -565,7 +627,12 @@ index_snapshot(struct index *ix, struct index_state *out)
 uint64_t
 index_used(struct index *ix)
 {
-	return db_used(ix->db);
+	uint64_t used;
+
+	index_guard_enter(ix->dir);
+	used = db_used(ix->db);
+	index_guard_leave();
+	return used;
 }
 
 uint64_t
@@ -578,4 +645,16 @@ int64_t
 index_interval_ms(const struct index *ix)
 {
 	return ix->interval_ms;
+}
+
+void
+index_mark_damaged(struct index *ix)
+{
+	index_guard_mark(ix->dir);
+}
+
+bool
+index_is_damaged(struct index *ix)
+{
+	return index_guard_marked(ix->dir);
 }

@@ -94,6 +94,9 @@ void index_on_tick(
 void index_snapshot(struct index *ix, struct index_state *out);
 /* Read what other processes have committed since. Index thread only. */
 void index_refresh(struct index *ix);
+/* It cannot be trusted: the next start of the writer makes it anew. */
+void index_mark_damaged(struct index *ix);
+bool index_is_damaged(struct index *ix);
 /* Octets of the map in use. Index thread only. */
 uint64_t index_used(struct index *ix);
 uint64_t index_last_txn(struct index *ix);

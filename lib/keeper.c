@@ -43,8 +43,9 @@ struct keeper {
 	pthread_mutex_t mutex;
 	pthread_cond_t cond;
 	bool stop, answered;
-	int rc;     /* of the answer */
-	bool asked; /* for a check; it has not begun */
+	bool counted; /* the index thread's: the rows are all there */
+	int rc;       /* of the answer */
+	bool asked;   /* for a check; it has not begun */
 	struct spool_check check;
 };
 
@@ -349,15 +350,51 @@ rebuild(struct keeper *k)
 
 /* ---- sweep --------------------------------------------------------------- */
 
+static int
+count_row(uint64_t seq, struct row *r, void *arg)
+{
+	uint64_t *n = arg;
+
+	*n += r != NULL;
+	return 0;
+}
+
+/* A damaged page looks like rows that are done. So before the first file goes
+ * the rows are counted: one look at all of them, and only if there is a file
+ * to sweep. */
+static bool
+all_rows_there(struct keeper *k, struct index_txn *t)
+{
+	uint64_t n = 0;
+
+	if (k->counted)
+		return true;
+	if (index_walk(t, 0, -1, count_row, &n) == 0 &&
+	    n == t->st->waiting + t->st->quarantined) {
+		k->counted = true;
+		return true;
+	}
+	log_error("spool index has rows=%llu and should have %llu",
+	    (unsigned long long)n,
+	    (unsigned long long)(t->st->waiting + t->st->quarantined));
+	index_mark_damaged(k->sp->ix);
+	return false;
+}
+
 /* On the index thread: leave the numbers that have no row. */
 static int
 run_sweep(struct index_txn *t, struct index_job *j)
 {
 	struct chunk *c = (struct chunk *)j;
+	size_t left = 0;
 
 	for (size_t i = 0; i < c->seqs_n; i++)
 		if (c->seqs[i] > t->st->upto || index_has(t, c->seqs[i]))
 			c->seqs[i] = 0;
+		else
+			left++;
+	if (left > 0 && !all_rows_there(c->k, t))
+		c->seqs_n = 0;
 	return 0;
 }
 

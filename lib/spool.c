@@ -17,6 +17,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -264,6 +265,20 @@ spool_set_share(struct spool *sp, uint64_t octets, uint64_t files)
 	sp->reweigh = true;
 }
 
+/* Uploads wait for rows that cannot come, or have rows that cannot be read: a
+ * new start makes the index anew while all goes on. */
+static void
+stop_if_damaged(struct spool *sp)
+{
+	if (sp->role != SPOOL_WRITER || sp->stopping ||
+	    !index_is_damaged(sp->ix))
+		return;
+	sp->stopping = true;
+	log_error("spool index is damaged: stopping, so that the next start "
+		  "makes it anew from the files");
+	kill(getpid(), SIGTERM);
+}
+
 /* On the index thread, once a second. */
 static void
 on_tick(bool changed, void *arg)
@@ -279,6 +294,7 @@ on_tick(bool changed, void *arg)
 	}
 	if (changed)
 		spool_measure_index(sp);
+	stop_if_damaged(sp);
 	if ((changed || sp->reweigh) && sp->role == SPOOL_WRITER)
 		look_at_devices(sp);
 }
@@ -299,9 +315,10 @@ index_size_for(const struct spool_options *opt)
 static void
 remove_index(const char *dir)
 {
-	static const char *const files[] = { "data.mdb", "lock.mdb" };
+	static const char *const files[] = { "data.mdb", "lock.mdb",
+		"damaged" };
 
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; i < 3; i++) {
 		char *p = xasprintf("%s/%s", dir, files[i]);
 
 		unlink(p);

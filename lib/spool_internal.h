@@ -33,7 +33,8 @@ struct spool {
 	void (*on_change)(void *arg);
 	void *change_arg;
 	bool closing;
-	bool full; /* the loop's: hysteresis of spool_reserve() */
+	bool stopping; /* the index thread's: it has asked for the end */
+	bool full;     /* the loop's: hysteresis of spool_reserve() */
 	char why[128];
 	/* written by the index thread */
 	atomic_ullong disk_free, disk_total, inodes_free, index_used,

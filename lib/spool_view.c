@@ -72,10 +72,10 @@ on_row(uint64_t seq, struct row *r, void *arg)
 	struct view_job *v = arg;
 
 	if (r == NULL) {
-		log_error("index row seq=%llu is damaged: stop the daemons and "
-			  "move the spool's index folder aside to have it made "
-			  "anew",
+		log_error("index row seq=%llu is damaged: the index is made "
+			  "anew at the next start of edgehaul-proxy",
 		    (unsigned long long)seq);
+		index_mark_damaged(v->sp->ix);
 		return 0;
 	}
 	if (v->what == VIEW_READY && r->due_clock != 0)

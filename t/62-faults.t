@@ -142,6 +142,28 @@ SKIP: {
 		'and takes uploads again by itself');
 	is(problems($gw, $load), '', 'nothing was lost by it');
 
+	# ---- one file of those to recover cannot be read ---------------------
+	my @three = map { send_one($gw, $load) && $load->{answers}[-1] } 1 .. 3;
+	$gw->proxy->kill9; # before their rows come, mostly
+	my $seq = substr $three[1]{id}, 16;
+	my $path = $gw->spool . '/item/' . substr($seq, 0, 13) . "/$seq";
+	{
+		local $ENV{EDGEHAUL_PROXY_WRAP} = 'strace -f -qq -o /dev/null '
+		    . "-P $path -e trace=pread64 -e inject=pread64:error=EIO";
+		ok(eval { $gw->proxy->start; 1 },
+			'a file that cannot be read does not stop the start')
+		    or diag($@);
+	}
+	my ($proxy_pid) = $gw->proxy->new_log =~ /\bready\b.*pid=(\d+)/;
+	kill 'TERM', $proxy_pid;
+	wait_for(sub { !$gw->proxy->running });
+	$gw->proxy->start;
+	my %perhaps = ($three[1]{id} => 1);
+	is(problems($gw, $load, quarantined => \%perhaps), '',
+		'all have rows, it is at most in quarantine');
+	@{ $load->{answers} } = grep { !$perhaps{ $_->{id} // '' } }
+	    @{ $load->{answers} };
+
 	# ---- the index's writes fail -----------------------------------------
 	for my $point ([fdatasync => 1], [fdatasync => '1..3'],
 		[pwrite64 => 1], [pwrite64 => 2], [pwrite64 => 3],
@@ -155,7 +177,7 @@ SKIP: {
 		$s->detach;
 		is("@status", '201 201 201 201',
 			"$call $when of the index fails: uploads go on");
-		is(problems($gw, $load), '', 'and their rows come by themselves');
+		is(problems($gw, $load, quarantined => \%perhaps), '', 'and their rows come by themselves');
 	}
 	$gw->proxy->stop;
 }
@@ -254,6 +276,48 @@ SKIP: {
 	wait_for(sub { system("umount $at 2>/dev/null") == 0 }, 5);
 }
 
+# ---- garbage in the index ------------------------------------------------------
+# LMDB does not check its pages. Whatever it makes of garbage, an error, a row
+# that is none, a crash: after some starts, as a service manager makes them, all
+# is there again.
+{
+	my ($gw, $load) = new_gateway(index_size => '1 MB');
+	$load->{sizes} = [90];
+	$gw->proxy->start;
+	$load->begin(4, 50)->end;
+	$gw->proxy->stop;
+	my $spool = $gw->spool;
+	my $good = Edgehaul->dir('kept') . '/spool';
+	system('cp', '-a', $spool, $good) == 0 or die 'cp';
+	my (@bad, $starts);
+	srand $seed;
+	for my $round (1 .. ($ENV{EDGEHAUL_FULL} ? 100 : 12)) {
+		system 'rm', '-rf', $spool;
+		system 'cp', '-a', $good, $spool;
+		my $page = 2 + int rand($round % 3 ? 12 : 30);
+		my $n = $round % 2 ? 4096 : 40;
+		open my $fh, '+<:raw', "$spool/index/data.mdb" or die;
+		seek $fh, 4096 * $page + ($n == 40 ? int rand 4000 : 0), 0;
+		print $fh join '', map { chr int rand 256 } 1 .. $n;
+		close $fh;
+		my $why = 'never started';
+		for (1 .. 4) {
+			$starts++;
+			next if !eval { $gw->proxy->start; 1 };
+			my $over = wait_for(sub {
+				return 1 if !$gw->proxy->running;
+				$why = eval { problems($gw, $load) } // $@;
+				return $why eq '' ? 2 : 0;
+			}, 3) // 0;
+			last if $over == 2;
+		}
+		push @bad, "page $page, $n octets: $why" if $why ne '';
+		$gw->proxy->kill9;
+	}
+	is(join("\n", @bad), '', "garbage in the index: all is there again, "
+		. "$starts starts");
+}
+
 # ---- bits flip in what waits ---------------------------------------------------
 sub damage {
 	my ($path, $how) = @_;
@@ -325,6 +389,14 @@ if (-x Edgehaul::top_builddir() . '/agent/edgehaul-agent'
 		'the agent is stopped: 201s go on');
 	$site->agent->signal('CONT');
 	ok($site->drained(20, 36), 'and all is delivered when it goes on')
+	    or diag(json_encode($site->ledger));
+
+	# The proxy makes the index anew under the running agent.
+	$site->proxy->stop;
+	system 'rm', '-rf', $site->spool . '/index';
+	$site->proxy->start;
+	is(send_one($site, $load), 201, 'index lost: one more');
+	ok($site->drained(10, 1), 'and the agent goes on with the new index')
 	    or diag(json_encode($site->ledger));
 }
 finish;

@@ -66,15 +66,19 @@ sub _item_path {
 sub _check_body {
 	my ($self, $row) = @_;
 	my $path = $self->_item_path($row->{id});
-	$path = "$self->{spool}/quarantine/$row->{id}"
-	    if $row->{state} eq 'quarantined' && !-e $path;
 	open my $fh, '<:raw', $path
 	    or return $self->_bad("$row->{id} has a row but no file");
 	my $n = read $fh, my $body, $row->{size};
-	return if $n == $row->{size}
-	    && Digest::SHA::sha256_hex($body) eq $row->{sha256};
 	$self->_bad("$row->{id}: the file is not what the row says")
-	    if $row->{state} ne 'quarantined';
+	    if $n != $row->{size}
+	    || Digest::SHA::sha256_hex($body) ne $row->{sha256};
+}
+
+# Where it may be; of what could not be read little is known.
+sub _set_aside {
+	my ($self, $row) = @_;
+	return $row->{state} eq 'quarantined'
+	    && $self->{quarantined}{ $row->{id} };
 }
 
 sub _check_accepted {
@@ -86,6 +90,7 @@ sub _check_accepted {
 			    if !$self->{left}{ $a->{id} };
 			next;
 		}
+		next if $self->_set_aside($row);
 		$self->_bad("$a->{id} was answered 2xx and is altered")
 		    if $row->{size} != $a->{size}
 		    || $row->{sha256} ne $a->{sha256}
@@ -96,14 +101,18 @@ sub _check_accepted {
 sub _check_rows {
 	my ($self, @rows) = @_;
 	for my $row (@rows) {
+		if ($self->_set_aside($row)) {
+			$self->_bad("$row->{id} is quarantined and has no file")
+			    if !-e "$self->{spool}/quarantine/$row->{id}"
+			    && !-e $self->_item_path($row->{id});
+			next;
+		}
 		$self->_check_body($row);
 		$self->_bad("$row->{id} is a file that nobody sent")
 		    if !$probe_sha{ $row->{sha256} }
 		    && !$self->{sent}->($row->{sha256});
 		$self->_bad("$row->{id} is $row->{state}")
-		    if $row->{state} !~ /^(waiting|sending)$/
-		    && !($row->{state} eq 'quarantined'
-			&& $self->{quarantined}{ $row->{id} });
+		    if $row->{state} !~ /^(waiting|sending)$/;
 	}
 }
 
