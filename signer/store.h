@@ -77,6 +77,8 @@ int store_open(const char *database, const char *dir, uint64_t max_size,
     struct store **s_out, char **why_out);
 int store_open_lmdb(
     const char *dir, uint64_t max_size, struct store **s_out, char **why_out);
+/* Waits some seconds for a database that starts; makes or migrates its tables.
+ * why has no part of the URI, which may hold a password. */
 int store_open_pg(const char *uri, struct store **s_out, char **why_out);
 void store_close(struct store *s);
 

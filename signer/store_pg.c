@@ -1,32 +1,42 @@
 /*
- * store_pg.c - the signer's state in PostgreSQL, for several signers at once
+ * store_pg.c - the signer's state in PostgreSQL
  *
- * One table of (kind, tenant, id, doc), so it can be distributed by tenant, in
- * SQL that Citus and CockroachDB take as well: no types but TEXT and BYTEA, no
- * functions, no locks. Changes are SERIALIZABLE and run again on a
- * serialization failure (40001) or deadlock (40P01). ids are BYTEA because
- * bytes have one order everywhere, texts have not. A connection is one call's
- * at a time; broken ones are thrown away, and the call is tried once more if
- * it cannot have been committed.
+ * One table of the rows of store.h; what is compared is bytea, so order does
+ * not depend on a collation. Only SQL that Citus (distributed by tenant) and
+ * CockroachDB take too. Nothing is kept from one transaction for the next, as
+ * other signers write to the same rows.
+ *
+ * A change is SERIALIZABLE: it either saw what it would see alone, or ends
+ * with 40001 and is run again. A function may pass over an error of one call,
+ * so the transaction remembers its first one, and no such transaction commits.
+ * One whose connection breaks is run again on another, unless that was during
+ * COMMIT: nobody can tell then whether it counts, and -EIO says so.
  */
 #include "store.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
+#include <sys/random.h>
 #include <time.h>
-#include <libpq-fe.h>
 
+#include "clock.h"
 #include "log.h"
+#include "pg_pool.h"
+#include "store_pg_schema.h"
 #include "xalloc.h"
 
-#define TRIES 12
-#define PAGE 200
+#define STATEMENT_MS 4000
+#define GET_MS 4000   /* for one of the connections */
+#define OPEN_MS 5000  /* at start, until the database has to be there */
+#define AGAIN_MS 8000 /* how long a change is tried against others */
+#define LOST_MOST 3   /* times in a call */
+#define PAGE 128      /* rows of a scan at once */
+#define MEMO 32
 
+/* Never change one: they are in databases. */
 static const char *const kinds[KINDS] = {
 	[KIND_META] = "meta",
 	[KIND_TENANT] = "tenant",
@@ -43,405 +53,434 @@ static const char *const kinds[KINDS] = {
 	[KIND_AUDIT] = "audit",
 };
 
-struct conn {
-	SLIST_ENTRY(conn) link;
-	PGconn *pg;
+struct pg_store {
+	struct store store;
+	struct pg_pool *pool;
 };
 
-struct pg {
-	struct store store;
-	char *uri;
-	pthread_mutex_t lock;
-	SLIST_HEAD(, conn) idle;
+/* A row as a view has seen it: a batch asks for the same ones again. */
+struct memo {
+	enum store_kind kind;
+	char *tenant, *id; /* NULL: free */
+	char *doc;         /* NULL: there is none */
+	size_t n;
 };
 struct pg_txn {
 	struct store_txn txn;
-	PGconn *pg;
-	bool again; /* a serialization failure was seen */
+	struct pg *c;
+	bool write;
+	int failed; /* -errno of the first statement that did */
+	struct memo memo[MEMO];
+	unsigned memo_next;
 };
 
 static const struct store_ops ops;
 
-/* ---- connections --------------------------------------------------------- */
-
-static void
-on_notice(void *arg, const char *message)
-{
-	log_debug("postgresql: %s", message);
-}
-
-static struct conn *
-conn_new(struct pg *p)
-{
-	static const char *const names[] = { "dbname", "connect_timeout",
-		"options", "application_name", NULL };
-	const char *values[] = { p->uri, "3",
-		"-c statement_timeout=10000 -c "
-		"idle_in_transaction_session_timeout=20000",
-		"edgehaul-signer", NULL };
-	PGconn *pg = PQconnectdbParams(names, values, 1);
-	struct conn *c;
-
-	if (PQstatus(pg) != CONNECTION_OK) {
-		log_warn("postgresql: %.*s",
-		    (int)strcspn(PQerrorMessage(pg), "\n"), PQerrorMessage(pg));
-		PQfinish(pg);
-		return NULL;
-	}
-	PQsetNoticeProcessor(pg, on_notice, NULL);
-	c = xcalloc(1, sizeof(*c));
-	c->pg = pg;
-	return c;
-}
-
-static struct conn *
-conn_take(struct pg *p)
-{
-	struct conn *c;
-
-	pthread_mutex_lock(&p->lock);
-	c = SLIST_FIRST(&p->idle);
-	if (c != NULL)
-		SLIST_REMOVE_HEAD(&p->idle, link);
-	pthread_mutex_unlock(&p->lock);
-	return c != NULL ? c : conn_new(p);
-}
-
-static void
-conn_free(struct conn *c)
-{
-	PQfinish(c->pg);
-	free(c);
-}
-
-/* Back to the others, if it can be used again. */
-static void
-conn_give(struct pg *p, struct conn *c)
-{
-	if (PQstatus(c->pg) != CONNECTION_OK ||
-	    PQtransactionStatus(c->pg) != PQTRANS_IDLE) {
-		conn_free(c);
-		return;
-	}
-	pthread_mutex_lock(&p->lock);
-	SLIST_INSERT_HEAD(&p->idle, c, link);
-	pthread_mutex_unlock(&p->lock);
-}
-
-/* A connection that broke tells that the others of its time did, too. */
-static void
-drop_idle(struct pg *p)
-{
-	struct conn *c;
-
-	pthread_mutex_lock(&p->lock);
-	while ((c = SLIST_FIRST(&p->idle)) != NULL) {
-		SLIST_REMOVE_HEAD(&p->idle, link);
-		conn_free(c);
-	}
-	pthread_mutex_unlock(&p->lock);
-}
-
 /* ---- statements ---------------------------------------------------------- */
 
-/* What a failed result means; 0 if it did not fail. */
 static int
-result_errno(PGconn *pg, const PGresult *r, bool *again)
+txn_exec(struct pg_txn *t, const char *sql, const struct pg_value *values,
+    size_t n, PGresult **res_out)
 {
-	ExecStatusType st = PQresultStatus(r);
-	const char *state;
+	int rc = t->failed;
 
-	if (st == PGRES_COMMAND_OK || st == PGRES_TUPLES_OK)
-		return 0;
-	state = PQresultErrorField(r, PG_DIAG_SQLSTATE);
-	if (state != NULL &&
-	    (strcmp(state, "40001") == 0 || strcmp(state, "40P01") == 0)) {
-		*again = true;
-		return -EAGAIN;
+	if (rc == 0)
+		rc = pg_exec(t->c, STATEMENT_MS, sql, values, n, res_out);
+	/* A missing table is not a missing row. */
+	if (rc == -ENOENT || rc == -EEXIST) {
+		log_error("database: its tables have been changed");
+		rc = -EIO;
 	}
-	log_warn("postgresql: %.*s", (int)strcspn(PQerrorMessage(pg), "\n"),
-	    PQerrorMessage(pg));
-	if (state != NULL && strncmp(state, "53", 2) == 0)
-		return -ENOSPC; /* insufficient resources */
-	return -EIO;
-}
-
-static int
-command(PGconn *pg, const char *sql, bool *again)
-{
-	PGresult *r = PQexec(pg, sql);
-	int rc = result_errno(pg, r, again);
-
-	PQclear(r);
+	if (rc != 0)
+		t->failed = rc;
 	return rc;
 }
 
-/* kind, tenant, id (BYTEA), doc; NULL for what the statement has not. */
-static PGresult *
-run(struct pg_txn *t, const char *sql, int n, enum store_kind kind,
-    const char *tenant, const char *id, const char *doc, int *rc)
+static struct pg_value
+octets(const char *s)
 {
-	const char *values[4] = { kinds[kind], tenant, id, doc };
-	int lengths[4] = { 0, 0, id != NULL ? (int)strlen(id) : 0, 0 };
-	static const int formats[4] = { 0, 0, 1, 0 };
-	PGresult *r =
-	    PQexecParams(t->pg, sql, n, NULL, values, lengths, formats, 0);
-
-	*rc = result_errno(t->pg, r, &t->again);
-	return r;
+	return (struct pg_value){ s, strlen(s) };
 }
 
-static int
-pg_get(struct store_txn *st, enum store_kind kind, const char *tenant,
-    const char *id, char **doc_out, size_t *n_out)
+static struct pg_value
+kind_value(enum store_kind kind)
 {
-	int rc;
-	PGresult *r = run((struct pg_txn *)st,
-	    "SELECT doc FROM edgehaul_rows WHERE kind = $1 AND tenant = $2 "
-	    "AND id = $3",
-	    3, kind, tenant, id, NULL, &rc);
-
-	if (rc == 0 && PQntuples(r) == 0)
-		rc = -ENOENT;
-	if (rc == 0) {
-		*n_out = (size_t)PQgetlength(r, 0, 0);
-		*doc_out = xstrndup(PQgetvalue(r, 0, 0), *n_out);
-	}
-	PQclear(r);
-	return rc;
+	return (struct pg_value){ kinds[kind], PG_TEXT };
 }
 
-static int
-pg_put(struct store_txn *st, enum store_kind kind, const char *tenant,
-    const char *id, const char *doc, size_t n)
-{
-	char *text = xstrndup(doc, n);
-	int rc;
-	PGresult *r = run((struct pg_txn *)st,
-	    "INSERT INTO edgehaul_rows (kind, tenant, id, doc) "
-	    "VALUES ($1, $2, $3, $4) ON CONFLICT (kind, tenant, id) "
-	    "DO UPDATE SET doc = excluded.doc",
-	    4, kind, tenant, id, text, &rc);
+/* ---- what a view has seen ------------------------------------------------ */
 
-	PQclear(r);
-	free(text);
-	return rc;
+static void
+memo_drop(struct memo *m)
+{
+	free(m->tenant);
+	free(m->id);
+	free(m->doc);
+	memset(m, 0, sizeof(*m));
 }
 
-static int
-pg_del(struct store_txn *st, enum store_kind kind, const char *tenant,
+static const struct memo *
+memo_find(const struct pg_txn *t, enum store_kind kind, const char *tenant,
     const char *id)
 {
+	for (unsigned i = 0; i < MEMO; i++) {
+		const struct memo *m = &t->memo[i];
+
+		if (m->id != NULL && m->kind == kind &&
+		    strcmp(m->id, id) == 0 && strcmp(m->tenant, tenant) == 0)
+			return m;
+	}
+	return NULL;
+}
+
+static void
+memo_add(struct pg_txn *t, enum store_kind kind, const char *tenant,
+    const char *id, const char *doc, size_t n)
+{
+	struct memo *m = &t->memo[t->memo_next++ % MEMO];
+
+	memo_drop(m);
+	m->kind = kind;
+	m->tenant = xstrdup(tenant);
+	m->id = xstrdup(id);
+	m->doc = doc != NULL ? xstrndup(doc, n) : NULL;
+	m->n = n;
+}
+
+static void
+memo_fini(struct pg_txn *t)
+{
+	for (unsigned i = 0; i < MEMO; i++)
+		memo_drop(&t->memo[i]);
+}
+
+/* ---- rows ---------------------------------------------------------------- */
+
+static int
+pgs_get(struct store_txn *st, enum store_kind kind, const char *tenant,
+    const char *id, char **doc_out, size_t *n_out)
+{
+	struct pg_txn *t = (struct pg_txn *)st;
+	struct pg_value v[] = { kind_value(kind), octets(tenant), octets(id) };
+	const struct memo *m = t->write ? NULL : memo_find(t, kind, tenant, id);
+	const char *doc = NULL;
+	PGresult *res = NULL;
+	size_t n = 0;
 	int rc;
-	PGresult *r = run((struct pg_txn *)st,
+
+	if (m != NULL) {
+		doc = m->doc;
+		n = m->n;
+	} else {
+		rc = txn_exec(t,
+		    "SELECT doc FROM edgehaul_rows WHERE kind = $1 AND "
+		    "tenant = $2 AND id = $3",
+		    v, 3, &res);
+		if (rc != 0)
+			return rc;
+		if (PQntuples(res) > 0) {
+			doc = PQgetvalue(res, 0, 0);
+			n = (size_t)PQgetlength(res, 0, 0);
+		}
+		if (!t->write)
+			memo_add(t, kind, tenant, id, doc, n);
+	}
+	rc = doc != NULL ? 0 : -ENOENT;
+	if (doc != NULL) {
+		*doc_out = xmalloc(n + 1);
+		memcpy(*doc_out, doc, n);
+		(*doc_out)[n] = '\0';
+		*n_out = n;
+	}
+	PQclear(res);
+	return rc;
+}
+
+static int
+pgs_put(struct store_txn *st, enum store_kind kind, const char *tenant,
+    const char *id, const char *doc, size_t n)
+{
+	struct pg_txn *t = (struct pg_txn *)st;
+	struct pg_value v[] = { kind_value(kind), octets(tenant), octets(id),
+		{ doc, n } };
+
+	return txn_exec(t,
+	    "INSERT INTO edgehaul_rows (kind, tenant, id, doc) VALUES "
+	    "($1, $2, $3, $4) ON CONFLICT (kind, tenant, id) DO UPDATE SET "
+	    "doc = excluded.doc",
+	    v, 4, NULL);
+}
+
+static int
+pgs_del(struct store_txn *st, enum store_kind kind, const char *tenant,
+    const char *id)
+{
+	struct pg_txn *t = (struct pg_txn *)st;
+	struct pg_value v[] = { kind_value(kind), octets(tenant), octets(id) };
+	PGresult *res;
+	bool there;
+	int rc = txn_exec(t,
 	    "DELETE FROM edgehaul_rows WHERE kind = $1 AND tenant = $2 AND "
 	    "id = $3",
-	    3, kind, tenant, id, NULL, &rc);
+	    v, 3, &res);
 
-	if (rc == 0 && strcmp(PQcmdTuples(r), "0") == 0)
-		rc = -ENOENT;
-	PQclear(r);
-	return rc;
+	if (rc != 0)
+		return rc;
+	there = strcmp(PQcmdTuples(res), "0") != 0;
+	PQclear(res);
+	return there ? 0 : -ENOENT;
 }
 
-/* Hand out rows; *last_out is the id to go on after, malloc'd, or NULL. */
+/* ---- scans --------------------------------------------------------------- */
+
+struct place {
+	char *tenant, *id; /* of the row before; of the last one given */
+	bool begun;
+};
+
 static int
-give_rows(const PGresult *r, bool all_tenants, store_row_fn fn, void *arg,
-    char **last_out)
+read_page(struct pg_txn *t, enum store_kind kind, const char *tenant,
+    const struct place *at, PGresult **res_out)
 {
-	int n = PQntuples(r), rc = 0;
+	struct pg_value one[] = { kind_value(kind), octets(at->tenant),
+		octets(at->id) };
 
-	*last_out = NULL;
-	for (int i = 0; rc == 0 && i < n; i++) {
-		size_t id_n;
-		unsigned char *raw = PQunescapeBytea(
-		    (const unsigned char *)PQgetvalue(r, i, 1), &id_n);
-		char *id = all_tenants
-		    ? xasprintf("%s/%.*s", PQgetvalue(r, i, 0), (int)id_n,
-			  (const char *)raw)
-		    : xstrndup((const char *)raw, id_n);
+	if (tenant != NULL)
+		return txn_exec(t,
+		    at->begun
+			? "SELECT tenant, id, doc FROM edgehaul_rows WHERE "
+			  "kind = $1 AND tenant = $2 AND id > $3 "
+			  "ORDER BY id LIMIT 128"
+			: "SELECT tenant, id, doc FROM edgehaul_rows WHERE "
+			  "kind = $1 AND tenant = $2 AND id >= $3 "
+			  "ORDER BY id LIMIT 128",
+		    one, 3, res_out);
+	return txn_exec(t,
+	    at->begun ? "SELECT tenant, id, doc FROM edgehaul_rows WHERE "
+			"kind = $1 AND (tenant, id) > ($2, $3) "
+			"ORDER BY tenant, id LIMIT 128"
+		      : "SELECT tenant, id, doc FROM edgehaul_rows WHERE "
+			"kind = $1 AND (tenant, id) >= ($2, $3) "
+			"ORDER BY tenant, id LIMIT 128",
+	    one, 3, res_out);
+}
 
-		PQfreemem(raw);
-		rc = fn(
-		    id, PQgetvalue(r, i, 2), (size_t)PQgetlength(r, i, 2), arg);
-		if (i == n - 1)
-			*last_out = id;
-		else
-			free(id);
-	}
+static int
+give_row(const PGresult *res, int i, bool with_tenant, struct place *at,
+    store_row_fn fn, void *arg)
+{
+	char *both = NULL;
+	int rc;
+
+	free(at->tenant);
+	free(at->id);
+	/* xstrndup() so that a NUL in a row, of another's making, does not
+	 * end the place before its length. */
+	at->tenant =
+	    xstrndup(PQgetvalue(res, i, 0), (size_t)PQgetlength(res, i, 0));
+	at->id =
+	    xstrndup(PQgetvalue(res, i, 1), (size_t)PQgetlength(res, i, 1));
+	at->begun = true;
+	if (with_tenant)
+		both = xasprintf("%s/%s", at->tenant, at->id);
+	rc = fn(both != NULL ? both : at->id, PQgetvalue(res, i, 2),
+	    (size_t)PQgetlength(res, i, 2), arg);
+	free(both);
 	return rc;
 }
 
 static int
-pg_scan(struct store_txn *st, enum store_kind kind, const char *tenant,
+pgs_scan(struct store_txn *st, enum store_kind kind, const char *tenant,
     const char *after, store_row_fn fn, void *arg)
 {
-	static const char one[] =
-	    "SELECT tenant, id, doc FROM edgehaul_rows WHERE kind = $1 AND "
-	    "tenant = $2 AND id > $3 ORDER BY id LIMIT 200";
-	static const char all[] =
-	    "SELECT tenant, id, doc FROM edgehaul_rows WHERE kind = $1 "
-	    "ORDER BY tenant, id";
 	struct pg_txn *t = (struct pg_txn *)st;
-	char *last = xstrdup(after);
-	int rc = 0, n = PAGE;
+	struct place at = {
+		.tenant = xstrdup(tenant != NULL ? tenant : ""),
+		.id = xstrdup(tenant != NULL ? after : ""),
+		.begun = tenant != NULL && after[0] != '\0',
+	};
+	PGresult *res;
+	int n, rc = 0;
 
-	while (rc == 0 && n == PAGE) {
-		PGresult *r = run(t, tenant != NULL ? one : all,
-		    tenant != NULL ? 3 : 1, kind, tenant, last, NULL, &rc);
-
-		n = rc == 0 ? PQntuples(r) : 0;
-		free(last);
-		last = NULL;
-		if (rc == 0)
-			rc = give_rows(r, tenant == NULL, fn, arg, &last);
-		PQclear(r);
-		if (tenant == NULL)
+	do {
+		rc = read_page(t, kind, tenant, &at, &res);
+		if (rc != 0)
 			break;
-	}
-	free(last);
+		n = PQntuples(res);
+		for (int i = 0; i < n && rc == 0; i++)
+			rc = give_row(res, i, tenant == NULL, &at, fn, arg);
+		PQclear(res);
+	} while (rc == 0 && n == PAGE);
+	free(at.tenant);
+	free(at.id);
 	return rc;
 }
 
 /* ---- transactions -------------------------------------------------------- */
 
-static void
-pause_ms(unsigned ms)
+static int
+commit(struct pg_txn *t)
 {
-	struct timespec ts = { ms / 1000, (long)(ms % 1000) * 1000000 };
+	PGresult *res;
+	int rc = pg_exec(t->c, STATEMENT_MS, "COMMIT", NULL, 0, &res);
 
-	nanosleep(&ts, NULL);
+	if (rc == -ECONNRESET || rc == -ETIMEDOUT) {
+		if (!t->write)
+			return 0; /* what was read was read */
+		log_error("database: the connection broke during COMMIT");
+		return -EIO;
+	}
+	if (rc == 0 && strcmp(PQcmdStatus(res), "COMMIT") != 0)
+		rc = -EIO; /* it had failed and was rolled back */
+	if (rc == 0)
+		PQclear(res);
+	return rc;
 }
 
-/* One try. *again: it may be tried again. */
+/* -EAGAIN, -ECONNRESET and -ETIMEDOUT: not done, may be run again. */
 static int
-attempt(struct pg *p, const char *begin, store_fn fn, void *arg, bool *again)
+run_once(struct pg *c, store_fn fn, void *arg, bool write)
 {
-	struct conn *c = conn_take(p);
-	struct pg_txn t = { .txn.ops = &ops };
-	bool broken;
+	struct pg_txn t = { .txn.ops = &ops, .c = c, .write = write };
+	int rc = txn_exec(&t,
+	    write ? "BEGIN TRANSACTION ISOLATION LEVEL SERIALIZABLE"
+		  : "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, "
+		    "READ ONLY",
+	    NULL, 0, NULL);
+
+	if (rc == 0) {
+		rc = fn(&t.txn, arg);
+		memo_fini(&t);
+		if (t.failed != 0)
+			rc = t.failed;
+		/* Of fn's own; not to be taken for a failure of ours. */
+		else if (rc == -EAGAIN || rc == -ECONNRESET)
+			rc = -EIO;
+		if (rc == 0)
+			rc = commit(&t);
+		else if (!pg_lost(c))
+			pg_exec(c, STATEMENT_MS, "ROLLBACK", NULL, 0, NULL);
+	}
+	return rc;
+}
+
+/* Up to 2, 4, 8, ... 256 ms, so that those who met do not meet again. */
+static void
+pause_after(unsigned tries)
+{
+	unsigned bits = tries < 8 ? tries : 8;
+	uint32_t r = 0;
+	struct timespec t = { 0 };
+
+	if (getrandom(&r, sizeof(r), GRND_NONBLOCK) < 0)
+		r = (uint32_t)clock_ms();
+	t.tv_nsec = (long)(r % ((1000u << bits) + 1)) * 1000;
+	nanosleep(&t, NULL);
+}
+
+static int
+run(struct store *st, store_fn fn, void *arg, bool write)
+{
+	struct pg_store *s = (struct pg_store *)st;
+	int64_t until_ms = clock_ms() + AGAIN_MS;
+	unsigned lost = 0, met = 0;
+	struct pg *c;
+	bool fresh, gone;
 	int rc;
 
-	*again = false;
-	if (c == NULL)
-		return -ETIMEDOUT;
-	t.pg = c->pg;
-	rc = command(c->pg, begin, &t.again);
-	if (rc != 0) { /* nothing has been done yet */
-		broken = PQstatus(c->pg) != CONNECTION_OK;
-		conn_free(c);
-		if (broken)
-			drop_idle(p);
-		*again = broken;
-		return -ETIMEDOUT;
+	for (;;) {
+		rc = pg_pool_get(s->pool, GET_MS, &c, &fresh);
+		if (rc != 0)
+			return rc;
+		rc = run_once(c, fn, arg, write);
+		gone = pg_lost(c);
+		pg_pool_put(s->pool, c);
+		if (rc == -EAGAIN && clock_ms() < until_ms)
+			pause_after(++met);
+		else if (rc != -ECONNRESET || !gone || ++lost == LOST_MOST)
+			break;
 	}
-	rc = fn(&t.txn, arg);
-	if (rc == 0)
-		rc = command(c->pg, "COMMIT", &t.again);
-	else
-		command(c->pg, "ROLLBACK", &(bool){ false });
-	if (t.again) {
-		*again = true;
-		if (PQtransactionStatus(c->pg) != PQTRANS_IDLE)
-			command(c->pg, "ROLLBACK", &(bool){ false });
-	}
-	if (PQstatus(c->pg) != CONNECTION_OK)
-		drop_idle(p);
-	conn_give(p, c);
-	return rc;
+	/* -EAGAIN: too many others; as good as away for now. */
+	return rc == -EAGAIN || rc == -ECONNRESET ? -ETIMEDOUT : rc;
 }
 
 static int
-transact(struct pg *p, const char *begin, store_fn fn, void *arg)
+pgs_update(struct store *s, store_fn fn, void *arg)
 {
-	int rc = -EIO;
-	bool again = true;
-
-	for (unsigned i = 0; again && i < TRIES; i++) {
-		if (i > 1)
-			pause_ms((1u << i) + arc4random_uniform(1u << i));
-		rc = attempt(p, begin, fn, arg, &again);
-	}
-	return rc;
+	return run(s, fn, arg, true);
 }
 
 static int
-pg_update(struct store *s, store_fn fn, void *arg)
+pgs_view(struct store *s, store_fn fn, void *arg)
 {
-	return transact(
-	    (struct pg *)s, "BEGIN ISOLATION LEVEL SERIALIZABLE", fn, arg);
-}
-
-static int
-pg_view(struct store *s, store_fn fn, void *arg)
-{
-	return transact((struct pg *)s,
-	    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", fn, arg);
+	return run(s, fn, arg, false);
 }
 
 static void
-pg_close(struct store *s)
+pgs_close(struct store *st)
 {
-	struct pg *p = (struct pg *)s;
+	struct pg_store *s = (struct pg_store *)st;
 
-	drop_idle(p);
-	pthread_mutex_destroy(&p->lock);
-	explicit_bzero(p->uri, strlen(p->uri)); /* may hold a password */
-	free(p->uri);
-	free(p);
+	pg_pool_free(s->pool);
+	free(s);
 }
 
 static const struct store_ops ops = {
 	.name = "postgresql",
 	.shared = true,
-	.update = pg_update,
-	.view = pg_view,
-	.close = pg_close,
-	.get = pg_get,
-	.put = pg_put,
-	.del = pg_del,
-	.scan = pg_scan,
+	.update = pgs_update,
+	.view = pgs_view,
+	.close = pgs_close,
+	.get = pgs_get,
+	.put = pgs_put,
+	.del = pgs_del,
+	.scan = pgs_scan,
 };
 
-/* Two signers that start at once may both make it: the second tries again. */
+/* ---- opening ------------------------------------------------------------- */
+
+/* Get the tables ready; tried again while the database starts. */
 static int
-make_schema(struct pg *p)
+prepare(struct pg_pool *pool, char why[PG_WHY])
 {
-	static const char sql[] =
-	    "CREATE TABLE IF NOT EXISTS edgehaul_rows ("
-	    "kind TEXT NOT NULL, tenant TEXT NOT NULL, id BYTEA NOT NULL, "
-	    "doc TEXT NOT NULL, PRIMARY KEY (kind, tenant, id))";
-	struct conn *c = conn_take(p);
-	bool again;
+	int64_t until_ms = clock_ms() + OPEN_MS;
+	struct timespec pause = { .tv_nsec = 50000000 };
+	struct pg *c;
+	bool fresh;
 	int rc;
 
-	if (c == NULL)
-		return -ETIMEDOUT;
-	rc = command(c->pg, sql, &again);
-	if (rc != 0)
-		rc = command(c->pg, sql, &again);
-	conn_give(p, c);
-	return rc;
+	for (;;) {
+		rc = pg_pool_get(pool, GET_MS, &c, &fresh);
+		if (rc == 0) {
+			rc = pg_schema_update(c, why);
+			pg_pool_put(pool, c);
+			if (rc != -ECONNRESET && rc != -EAGAIN)
+				return rc;
+		} else {
+			pg_pool_why(pool, why);
+		}
+		if (clock_ms() >= until_ms)
+			return rc;
+		nanosleep(&pause, NULL);
+	}
 }
 
 int
 store_open_pg(const char *uri, struct store **s_out, char **why_out)
 {
-	struct pg *p = xcalloc(1, sizeof(*p));
+	struct pg_store *s = xcalloc(1, sizeof(*s));
+	char why[PG_WHY] = "";
 	int rc;
 
-	p->store.ops = &ops;
-	p->uri = xstrdup(uri);
-	pthread_mutex_init(&p->lock, NULL);
-	SLIST_INIT(&p->idle);
-	rc = make_schema(p);
-	if (rc != 0) {
-		if (why_out != NULL)
-			*why_out = xstrdup("PostgreSQL cannot be used; the "
-					   "lines before say why");
-		pg_close(&p->store);
-		return rc;
+	s->store.ops = &ops;
+	s->pool = pg_pool_new(uri);
+	rc = prepare(s->pool, why);
+	if (rc == 0) {
+		*s_out = &s->store;
+		return 0;
 	}
-	*s_out = &p->store;
-	return 0;
+	if (why_out != NULL)
+		*why_out = xstrdup(why[0] != '\0' ? why : strerror(-rc));
+	pgs_close(&s->store);
+	return rc;
 }

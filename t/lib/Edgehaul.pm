@@ -180,20 +180,30 @@ my %programs = (
 my %package = (
 	radosgw => 'radosgw ceph-mon ceph-osd ceph-common',
 	azurite => 'nodejs npm, then: npm ci in t/',
+	postgresql => 'postgresql',
+	prism => 'nodejs npm, then: npm ci in t/',
 	setpriv => 'util-linux',
 	strip => 'binutils',
 );
 
-sub azurite_main {
-	my $modules = $ENV{EDGEHAUL_NODE_MODULES} // "$top/t/node_modules";
-	return "$modules/azurite/dist/src/blob/main.js";
-}
+sub node_modules { $ENV{EDGEHAUL_NODE_MODULES} // "$top/t/node_modules" }
+sub azurite_main { node_modules() . '/azurite/dist/src/blob/main.js' }
+sub prism_main { node_modules() . '/@stoplight/prism-cli/dist/index.js' }
+
+# Those that are no program in the PATH: is it there?
+my %there = (
+	azurite => sub { have('node') && -f azurite_main() },
+	prism => sub { have('node') && -f prism_main() },
+	postgresql => sub {
+		have('psql') && system('bash',
+			"$top/t/lib/backends/postgresql", 'there') == 0;
+	},
+);
 
 # Why one of them cannot be used, or undef.
 sub lacks {
 	for my $name (@_) {
-		my $there = $name eq 'azurite'
-		    ? have('node') && -f azurite_main()
+		my $there = $there{$name} ? $there{$name}->()
 		    : !grep { !have($_) } @{ $programs{$name} // [$name] };
 		next if $there;
 		return "$name not installed (Debian: "
@@ -302,6 +312,7 @@ sub signer { shift; require Edgehaul::Signer; Edgehaul::Signer->new(@_) }
 sub gateway { shift; require Edgehaul::Gateway; Edgehaul::Gateway->new(@_) }
 sub cloud { shift; require Edgehaul::Cloud; Edgehaul::Cloud->new(@_) }
 sub radosgw { shift; require Edgehaul::Radosgw; Edgehaul::Radosgw->new(@_) }
+sub postgresql { shift; require Edgehaul::Postgresql; Edgehaul::Postgresql->new(@_) }
 sub azurite { shift; require Edgehaul::Azurite; Edgehaul::Azurite->new(@_) }
 
 # Run a program to its end: (exit status, stdout, stderr).
