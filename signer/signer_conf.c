@@ -23,7 +23,7 @@ static const struct conf_key keys[] = {
 	  "how gateways reach this signer; from the address if not set" },
 	{ "signer", "state_dir", CONF_PATH, AT(state_dir), "/var/lib/edgehaul-signer", NULL, NULL, NULL, 0,
 	  "folder of the database and of the key that seals its secrets" },
-	{ "signer", "database", CONF_TEXT, AT(database), "lmdb", NULL, NULL, NULL, 0,
+	{ "signer", "database", CONF_TEXT, AT(database), "lmdb", NULL, NULL, NULL, CONF_F_SECRET,
 	  "lmdb, in state_dir, or a postgresql:// URI" },
 	{ "signer", "database_size", CONF_BYTES, AT(database_size), "1 GB", "1 MB", "1 TB", NULL, 0,
 	  "most that the LMDB database may take" },

@@ -5,7 +5,6 @@ use strict;
 use warnings;
 use Test::More;
 use Edgehaul;
-use IO::Socket::INET;
 use POSIX ();
 use Time::HiRes qw(time sleep);
 
@@ -25,31 +24,9 @@ spit("$s[1]{dir}/state/seal.key", slurp("$s[0]{dir}/state/seal.key"));
 chmod 0600, "$s[1]{dir}/state/seal.key";
 $s[1]->start;
 
-my $front = haproxy();
-my @at = (map({ $_->url } @s), $front); # 0, 1, 2: either
+my $front = Edgehaul->haproxy(map { $_->url =~ m{//(.*)} } @s);
+my @at = (map({ $_->url } @s), $front->url); # 0, 1, 2: either
 
-sub haproxy {
-	my $dir = Edgehaul->dir('haproxy');
-	my $port = Edgehaul::free_port();
-	my @servers = map { my ($a) = $s[$_]->url =~ m{//(.*)};
-		"\tserver s$_ $a check inter 200ms fall 1 rise 1" } 0, 1;
-	spit("$dir/haproxy.cfg", join "\n", 'global', "\tmaxconn 1000",
-		'defaults', "\tmode http", "\ttimeout connect 2s",
-		"\ttimeout client 70s", "\ttimeout server 70s", "\tretries 3",
-		"\toption redispatch 1", "listen signers",
-		"\tbind 127.0.0.1:$port", "\tbalance roundrobin",
-		"\toption httpchk GET /health", @servers, '');
-	my $h = Edgehaul::Daemon->new(name => 'haproxy', short => 'haproxy',
-		dir => $dir, program => Edgehaul::have('haproxy') . '/haproxy',
-		args => ['-db', '-f', "$dir/haproxy.cfg"]);
-	no warnings 'once';
-	*Edgehaul::Daemon::Haproxy::stop_quietly = sub { $_[0]->kill9 };
-	@Edgehaul::Daemon::Haproxy::ISA = ('Edgehaul::Daemon');
-	bless($h, 'Edgehaul::Daemon::Haproxy')->launch;
-	ok(wait_for(sub { IO::Socket::INET->new("127.0.0.1:$port") }, 10),
-	    'haproxy runs');
-	return "http://127.0.0.1:$port";
-}
 sub call {
 	my ($i, $method, $path, %o) = @_;
 	return Edgehaul::http($method, $at[$i] . $path, token => $admin, %o);
@@ -143,7 +120,7 @@ my @clients = map { my $c = $_; child(sub {
 			last if $r->{status} == 200
 			    && ($n % 2 || $r->{json}{accepted}
 				+ $r->{json}{repeated} == 1);
-			push @odd, $r->{status};
+			push @odd, "$r->{status} $r->{content}" if @odd < 3;
 			$failed++ if !$tries;
 			last if ++$tries > 20;
 			sleep 0.02;
