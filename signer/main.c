@@ -37,7 +37,8 @@
 #define HEAD_MAX (32 * 1024)
 #define STORAGES_READY 256
 #define FILE_THREADS 4
-#define WRITERS 1
+#define WRITERS 1 /* LMDB has one at a time */
+#define SHARED_WRITERS 4
 #define TIDY_S 15
 #define OUTGOING_THREADS 4
 
@@ -263,7 +264,8 @@ signer_start(struct event_base *base, const void *conf, void **self_out)
 		    storage_cache_new(sg->seal, &sg->env, STORAGES_READY);
 		sg->updates = updates_new(sg);
 		sg->readers = pool_new(base, (unsigned)sg->conf->threads);
-		sg->writers = pool_new(base, WRITERS);
+		sg->writers = pool_new(
+		    base, sg->store->ops->shared ? SHARED_WRITERS : WRITERS);
 		sg->files = pool_new(base, FILE_THREADS);
 		sg->outgoing = pool_new(base, OUTGOING_THREADS);
 		sg->credentials = credentials_new(sg);
