@@ -85,11 +85,13 @@ take_why(char why[PG_WHY], const char *message)
 static void
 on_notice(void *arg, const PGresult *res)
 {
-	struct log_text text;
 	const char *s = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
+	char why[PG_WHY];
 
-	if (s != NULL)
-		log_debug("database: %s", log_text(&text, s, strlen(s)));
+	if (s != NULL) {
+		take_why(why, s);
+		log_debug("database: %s", why);
+	}
 }
 
 static int
@@ -124,19 +126,26 @@ start(const char *uri)
 	return PQconnectStartParams(names, values, 1);
 }
 
+bool
+pg_uri_ok(const char *uri)
+{
+	PQconninfoOption *o = PQconninfoParse(uri, NULL);
+
+	PQconninfoFree(o);
+	return o != NULL;
+}
+
 int
 pg_open(const char *uri, int timeout_ms, struct pg **c_out, char why[PG_WHY])
 {
-	PQconninfoOption *o = PQconninfoParse(uri, NULL);
 	struct pg *c;
 	int rc;
 
 	/* libpq's own words would quote the URI, with its password. */
-	if (o == NULL) {
+	if (!pg_uri_ok(uri)) {
 		take_why(why, "the postgresql:// URI cannot be read");
 		return -EINVAL;
 	}
-	PQconninfoFree(o);
 	c = xcalloc(1, sizeof(*c));
 	c->conn = start(uri);
 	if (c->conn == NULL)
@@ -253,7 +262,7 @@ judge(const PGresult *res)
 {
 	ExecStatusType s = PQresultStatus(res);
 	const char *state, *message;
-	struct log_text text;
+	char why[PG_WHY];
 
 	if (s == PGRES_COMMAND_OK || s == PGRES_TUPLES_OK)
 		return 0;
@@ -265,10 +274,8 @@ judge(const PGresult *res)
 			strlen(states[i].sqlstate)) == 0)
 			return states[i].rc;
 	message = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
-	if (message == NULL)
-		message = "";
-	log_error("database: %s: %s", state,
-	    log_text(&text, message, strlen(message)));
+	take_why(why, message != NULL ? message : "");
+	log_error("database: %s: %s", state, why);
 	return -EIO;
 }
 

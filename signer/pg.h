@@ -31,6 +31,8 @@ struct pg_value {
 int pg_open(
     const char *uri, int timeout_ms, struct pg **c_out, char why[PG_WHY]);
 void pg_close(struct pg *c);
+/* Can libpq read it? Nothing is connected to. */
+bool pg_uri_ok(const char *uri);
 /* Is the peer on another machine and the connection in clear? */
 bool pg_in_clear(const struct pg *c);
 

@@ -83,11 +83,9 @@ pg_pool_free(struct pg_pool *p)
 static void
 mark_away(struct pg_pool *p, const char *why)
 {
-	struct log_text text;
-
 	if (!p->away)
-		log_error("database is away, requests get 503 meanwhile: %s",
-		    log_text(&text, why, strlen(why)));
+		log_error(
+		    "database is away, requests get 503 meanwhile: %s", why);
 	p->pause_ms = !p->away ? PAUSE_FIRST_MS : p->pause_ms * 2;
 	if (p->pause_ms > PAUSE_MOST_MS)
 		p->pause_ms = PAUSE_MOST_MS;

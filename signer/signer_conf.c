@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "store.h"
 #include "xalloc.h"
 
 // clang-format off
@@ -73,10 +74,9 @@ cross(void *conf, struct conf_problems *problems)
 		    "tokens would travel in clear: set cert_file and key_file "
 		    "for https, or allow_http = yes behind a proxy that does "
 		    "TLS");
-	if (strcmp(c->database, "lmdb") != 0 &&
-	    strncmp(c->database, "postgresql://", 13) != 0)
-		conf_problem(problems, "signer", "database",
-		    "write lmdb or postgresql://USER@HOST/NAME");
+	if (store_name_wrong(c->database) != NULL)
+		conf_problem(problems, "signer", "database", "%s",
+		    store_name_wrong(c->database));
 	if (c->file_dir == NULL && c->state_dir != NULL)
 		c->file_dir = xasprintf("%s/files", c->state_dir);
 }

@@ -15,20 +15,55 @@
 
 #define ROW_MAX (1 << 20)
 
+#ifdef HAVE_PQ
+static const bool has_pg = true;
+#else
+static const bool has_pg = false;
+
+bool
+store_pg_uri_ok(const char *uri)
+{
+	return false;
+}
+
+int
+store_open_pg(const char *uri, struct store **s_out, char **why_out)
+{
+	return -EOPNOTSUPP;
+}
+#endif
+
+const char *
+store_name_wrong(const char *database)
+{
+	if (strcmp(database, "lmdb") == 0)
+		return NULL;
+	if (strncmp(database, "postgresql://", 13) != 0)
+		return "write lmdb or postgresql://USER@HOST/NAME";
+	if (!has_pg)
+		return "PostgreSQL is not built into this program (configure "
+		       "--with-postgresql; Debian: libpq-dev)";
+	if (!store_pg_uri_ok(database))
+		return "the postgresql:// URI cannot be read: look for an "
+		       "unknown parameter, or a character that has to be "
+		       "written as %XX";
+	return NULL;
+}
+
 int
 store_open(const char *database, const char *dir, uint64_t max_size,
     struct store **s_out, char **why_out)
 {
+	const char *wrong = store_name_wrong(database);
+
+	if (wrong != NULL) {
+		if (why_out != NULL)
+			*why_out = xstrdup(wrong);
+		return has_pg ? -EINVAL : -EOPNOTSUPP;
+	}
 	if (strcmp(database, "lmdb") == 0)
 		return store_open_lmdb(dir, max_size, s_out, why_out);
-#ifdef HAVE_PQ
 	return store_open_pg(database, s_out, why_out);
-#else
-	if (why_out != NULL)
-		*why_out = xstrdup("PostgreSQL is not built into this program "
-				   "(configure --with-postgresql)");
-	return -EOPNOTSUPP;
-#endif
 }
 
 void

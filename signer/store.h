@@ -75,11 +75,14 @@ struct store_txn {
  */
 int store_open(const char *database, const char *dir, uint64_t max_size,
     struct store **s_out, char **why_out);
+/* What is wrong with a database's name, in words; NULL: nothing. */
+const char *store_name_wrong(const char *database);
 int store_open_lmdb(
     const char *dir, uint64_t max_size, struct store **s_out, char **why_out);
 /* Waits some seconds for a database that starts; makes or migrates its tables.
  * why has no part of the URI, which may hold a password. */
 int store_open_pg(const char *uri, struct store **s_out, char **why_out);
+bool store_pg_uri_ok(const char *uri);
 void store_close(struct store *s);
 
 /*

@@ -465,6 +465,12 @@ prepare(struct pg_pool *pool, char why[PG_WHY])
 	}
 }
 
+bool
+store_pg_uri_ok(const char *uri)
+{
+	return pg_uri_ok(uri);
+}
+
 int
 store_open_pg(const char *uri, struct store **s_out, char **why_out)
 {

@@ -227,4 +227,7 @@ my ($rc, undef, $err) = Edgehaul::run(undef, $s[0]{program}, '--config',
     "$s[0]{dir}/signer.conf");
 is($rc, 73, 'it does not start without it');
 like($err, qr/database: .*refused/, 'and says why');
+is((Edgehaul::run(undef, $s[0]{program}, '--config', spit("$s[0]{dir}/bad.conf",
+    "[signer]\ndatabase = postgresql://u:sEcret%zz\@h/x\n"), '--check'))[0], 78,
+    'a URI that cannot be read is a mistake of the configuration');
 finish;
