@@ -129,7 +129,7 @@ my $full_at = $disk->offset;
 my %small = (max_size => '4 MB', when_full => 'drop-oldest');
 $gw->configure(spool => \%small);
 $gw->proxy->start;
-$load->begin(3, 11)->end;
+my %crowded = map { $_->{n} => 1 } $load->begin(3, 11)->end;
 my %evicted = map { $_ => $full_at }
     $gw->proxy->new_log =~ /id=([0-9a-f]{32}) evicted/g;
 $left{$_} //= $full_at for keys %evicted;
@@ -146,7 +146,12 @@ ok($gw->proxy->stop, 'the proxy stops');
 phase('stop');
 
 my @accepted = $load->accepted;
-is(scalar(@accepted), $load->{next}, 'every file was answered 2xx');
+# Where all that could give way is being sent or not yet indexed: 507, 503.
+my @refused = grep { $_->{status} !~ /^2/
+	&& !($crowded{ $_->{n} } && $_->{status} =~ /^50[37]$/) }
+    @{ $load->{answers} };
+is(join(' ', map { "$_->{n}:$_->{status}" } @refused), '',
+	'every file was answered 2xx') or diag($gw->proxy->log);
 is("@trouble", '', 'the drainer had no trouble');
 cmp_ok(scalar(keys %left), '>=', 40, 'enough was delivered');
 cmp_ok(scalar(keys %evicted), '>=', 5, 'and some evicted');
