@@ -13,8 +13,9 @@
  * known to it.
  *
  * Memory: small bodies are held until they are complete (one hand-over, one
- * turn of a thread), but only while all that is held stays under HELD_MAX;
- * beyond that, and for large ones, each piece goes to the disk as it comes.
+ * turn of a thread), but only of clients that send them within HELD_MS, and
+ * while all that is held stays under HELD_MAX; else each piece goes to the disk
+ * as it comes.
  */
 #include "incoming.h"
 
@@ -45,11 +46,12 @@
 
 #define COMMITTERS_DEFAULT 32
 #define STACK (128 * 1024)
-#define HELD_ONE (256 * 1024)         /* held of one upload at most */
-#define HELD_MAX (4 * 1024 * 1024)    /* of all */
-#define QUEUED_HIGH (1024 * 1024)     /* of one upload: pause its client */
-#define QUEUED_LOW (256 * 1024)       /* go on */
-#define QUEUED_ALL (16 * 1024 * 1024) /* of all uploads: pause whoever adds */
+#define HELD_ONE (256 * 1024)        /* held of one upload at most */
+#define HELD_MAX (2 * 1024 * 1024)   /* of all */
+#define HELD_MS 250                  /* a slow client holds nothing */
+#define QUEUED_HIGH (1024 * 1024)    /* of one upload: pause its client */
+#define QUEUED_LOW (256 * 1024)      /* go on */
+#define QUEUED_ALL (8 * 1024 * 1024) /* of all uploads: pause whoever adds */
 #define SYNC_FIRST (1024 * 1024) /* larger: sync the body before the footer */
 #define IOV 32
 
@@ -67,6 +69,7 @@ struct spool_upload {
 	TAILQ_ENTRY(spool_upload) link, finished; /* of the two lists */
 	/* the loop's */
 	uint64_t reserved, received;
+	int64_t begun_ms;
 	struct pieces held;
 	size_t held_n;
 	void (*on_room)(int rc, void *arg);
@@ -621,6 +624,7 @@ incoming_begin(struct incoming *in, uint64_t size)
 	struct spool_upload *u = xcalloc(1, sizeof(*u));
 
 	u->in = in;
+	u->begun_ms = clock_ms();
 	u->fd = -1;
 	STAILQ_INIT(&u->held);
 	STAILQ_INIT(&u->pieces);
@@ -684,7 +688,7 @@ incoming_write(struct spool_upload *u, const void *p, size_t n)
 		u->reserved = u->received;
 	}
 	if (u->held_n < HELD_ONE && u->reserved <= HELD_ONE &&
-	    in->held < HELD_MAX)
+	    in->held < HELD_MAX && clock_ms() - u->begun_ms < HELD_MS)
 		return 0;
 	return submit(u, OPEN) ? 1 : 0;
 }

@@ -59,6 +59,7 @@ upload_free(struct upload *up)
 		free(up->files[i]->type);
 		free(up->files[i]);
 	}
+	free(up->files);
 	form_free(up->form);
 	naming_fini(&up->who);
 	free(up->type);
@@ -341,6 +342,8 @@ upload_file_add(struct upload *up, uint64_t size, const char *name,
 	f->u = u;
 	f->name = xstrdup(name[0] != '\0' ? name : "upload");
 	f->type = xstrndup(type, TYPE_MAX);
+	up->files =
+	    xrealloc(up->files, (up->files_n + 1) * sizeof(struct file *));
 	up->files[up->files_n++] = up->into = f;
 	spool_on_room(u, on_room, f);
 	return 0;

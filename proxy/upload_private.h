@@ -38,10 +38,10 @@ struct upload {
 	struct naming who;
 	char *type, address[64];
 	struct spool_expect want;
-	struct form *form;                    /* NULL: the body is the file */
-	struct file *files[FILES_MAX], *into; /* into: takes the octets */
-	unsigned files_n, commits, behind;    /* behind: of its files */
-	uint64_t size, received, max, asked;  /* size: UINT64_MAX unknown */
+	struct form *form;                   /* NULL: the body is the file */
+	struct file **files, *into;          /* into: takes the octets */
+	unsigned files_n, commits, behind;   /* behind: of its files */
+	uint64_t size, received, max, asked; /* size: UINT64_MAX unknown */
 	unsigned evictions;
 	int64_t t0;
 	bool refused;
