@@ -1,0 +1,144 @@
+/*
+ * sink.c - a store that keeps nothing: for agents and curl to send to
+ *
+ * sink PORT : answers PUT with 200 and the body's MD5 as ETag, as S3 does,
+ * anything else with 404. A thread for each connection on 127.0.0.1.
+ * Build: gcc -O2 sink.c -lcrypto -lpthread
+ */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <openssl/evp.h>
+#include <sys/socket.h>
+
+struct peer {
+	int fd;
+	size_t n; /* octets in buf not yet used */
+	char buf[65536 + 1];
+};
+
+static bool
+more(struct peer *p)
+{
+	ssize_t k = recv(p->fd, p->buf + p->n, sizeof(p->buf) - 1 - p->n, 0);
+
+	if (k <= 0)
+		return false;
+	p->n += (size_t)k;
+	p->buf[p->n] = '\0';
+	return true;
+}
+
+static void
+used(struct peer *p, size_t n)
+{
+	memmove(p->buf, p->buf + n, p->n - n + 1);
+	p->n -= n;
+}
+
+static bool
+say(struct peer *p, const char *text)
+{
+	return send(p->fd, text, strlen(text), MSG_NOSIGNAL) > 0;
+}
+
+static bool
+take_body(struct peer *p, unsigned long long left, char hex[33])
+{
+	EVP_MD_CTX *md = EVP_MD_CTX_new();
+	unsigned char digest[16];
+	bool ok = true;
+
+	EVP_DigestInit_ex(md, EVP_md5(), NULL);
+	while (ok && left > 0) {
+		size_t n = p->n < left ? p->n : (size_t)left;
+
+		EVP_DigestUpdate(md, p->buf, n);
+		used(p, n);
+		left -= n;
+		if (left > 0)
+			ok = more(p);
+	}
+	EVP_DigestFinal_ex(md, digest, NULL);
+	EVP_MD_CTX_free(md);
+	for (int i = 0; i < 16; i++)
+		sprintf(hex + 2 * i, "%02x", digest[i]);
+	return ok;
+}
+
+static bool
+serve_one(struct peer *p)
+{
+	char *end, *length, hex[33], answer[160];
+	bool put;
+
+	while ((end = memmem(p->buf, p->n, "\r\n\r\n", 4)) == NULL)
+		if (p->n == sizeof(p->buf) - 1 || !more(p))
+			return false;
+	end[2] = '\0';
+	put = strncmp(p->buf, "PUT ", 4) == 0;
+	length = strcasestr(p->buf, "\r\nContent-Length:");
+	if (strcasestr(p->buf, "\r\nExpect:") != NULL &&
+	    !say(p, "HTTP/1.1 100 Continue\r\n\r\n"))
+		return false;
+	{
+		unsigned long long n =
+		    length != NULL ? strtoull(length + 17, NULL, 10) : 0;
+
+		used(p, (size_t)(end - p->buf) + 4);
+		if (!take_body(p, n, hex))
+			return false;
+	}
+	if (!put)
+		return say(p,
+		    "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+	snprintf(answer, sizeof(answer),
+	    "HTTP/1.1 200 OK\r\nETag: \"%s\"\r\nContent-Length: 0\r\n\r\n",
+	    hex);
+	return say(p, answer);
+}
+
+static void *
+serve(void *arg)
+{
+	struct peer *p = arg;
+
+	while (serve_one(p))
+		;
+	close(p->fd);
+	free(p);
+	return NULL;
+}
+
+int
+main(int argc, char **argv)
+{
+	struct sockaddr_in at = { .sin_family = AF_INET };
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
+
+	at.sin_port = htons((uint16_t)(argc == 2 ? atoi(argv[1]) : 0));
+	at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	if (argc != 2 || bind(fd, (struct sockaddr *)&at, sizeof(at)) != 0 ||
+	    listen(fd, 1024) != 0) {
+		perror("sink PORT");
+		return 64;
+	}
+	for (;;) {
+		struct peer *p = calloc(1, sizeof(*p));
+		pthread_t t;
+
+		p->fd = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+		setsockopt(p->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+		if (p->fd < 0 || pthread_create(&t, NULL, serve, p) != 0)
+			return 1;
+		pthread_detach(t);
+	}
+}
