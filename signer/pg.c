@@ -37,6 +37,7 @@ static const struct {
 	{ "40001", -EAGAIN },     /* serialization_failure */
 	{ "40P01", -EAGAIN },     /* deadlock_detected */
 	{ "23505", -EEXIST },     /* unique_violation: two make one table */
+	{ "42710", -EEXIST },     /* duplicate_object: of its type */
 	{ "42P07", -EEXIST },     /* duplicate_table */
 	{ "42P01", -ENOENT },     /* undefined_table */
 	{ "53100", -ENOSPC },     /* disk_full */
