@@ -314,6 +314,7 @@ sub cloud { shift; require Edgehaul::Cloud; Edgehaul::Cloud->new(@_) }
 sub radosgw { shift; require Edgehaul::Radosgw; Edgehaul::Radosgw->new(@_) }
 sub postgresql { shift; require Edgehaul::Postgresql; Edgehaul::Postgresql->new(@_) }
 sub haproxy { shift; require Edgehaul::Haproxy; Edgehaul::Haproxy->new(@_) }
+sub prism { shift; require Edgehaul::Prism; Edgehaul::Prism->new(@_) }
 sub azurite { shift; require Edgehaul::Azurite; Edgehaul::Azurite->new(@_) }
 
 # Run a program to its end: (exit status, stdout, stderr).
