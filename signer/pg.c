@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <openssl/ssl.h>
 
 #include "clock.h"
 #include "log.h"
@@ -47,6 +48,15 @@ static const struct {
 };
 
 /* ---- waiting ------------------------------------------------------------- */
+
+/* Octets that TLS has read and libpq has not: no poll() tells of them. */
+static bool
+tls_has_more(PGconn *conn)
+{
+	SSL *ssl = PQsslStruct(conn, "OpenSSL");
+
+	return ssl != NULL && SSL_pending(ssl) > 0;
+}
 
 /* 0: something of events, or an error, is there. */
 static int
@@ -216,7 +226,9 @@ receive(PGconn *conn, int64_t deadline_ms, PGresult **res_out)
 
 	for (;;) {
 		while (PQisBusy(conn)) {
-			rc = wait_socket(conn, POLLIN, deadline_ms);
+			rc = tls_has_more(conn)
+			    ? 0
+			    : wait_socket(conn, POLLIN, deadline_ms);
 			if (rc == 0 && PQconsumeInput(conn) == 0)
 				rc = -ECONNRESET;
 			if (rc != 0) {

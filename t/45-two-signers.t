@@ -217,6 +217,46 @@ kill 'CONT', @frozen;
 ok(wait_for(sub { sign(0)->{status} == 200 && sign(1)->{status} == 200 }, 15),
     'it goes on');
 
+# ---- TLS to the database ---------------------------------------------------
+
+SKIP: {
+	need(8, 'openssl');
+	my $ca = Edgehaul->dir('ca');
+	for (qw(right wrong)) {
+		Edgehaul->run('openssl', 'req', '-x509', '-newkey', 'rsa:2048',
+			'-nodes', '-days', '2', '-subj', '/CN=localhost',
+			'-addext', 'subjectAltName=IP:127.0.0.1',
+			'-keyout', "$ca/$_.key", '-out', "$ca/$_.crt");
+	}
+	chmod 0755, $ca;
+	$pg->tls("$ca/right.crt", "$ca/right.key")->halt->start;
+	my $t = Edgehaul->signer(name => 'signer-tls', conf =>
+		"database = $uri?sslmode=verify-full&sslrootcert=$ca/right.crt");
+	spit("$t->{dir}/state/seal.key", slurp("$s[0]{dir}/state/seal.key"));
+	chmod 0600, "$t->{dir}/state/seal.key";
+	$t->start;
+	push @at, $t->url;
+	is(sign(3)->{status}, 200, 'a signer with TLS to the database');
+	cmp_ok($pg->sql('SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity '
+		. "USING (pid) WHERE ssl AND application_name = 'edgehaul-signer'"),
+	    '>', 0, 'it is TLS');
+	my %status = map { $_ => 'x' x 60 } 1 .. 800; # longer than a record
+	is(call(3, 'POST', '/v1/reports', token => $gw,
+		json => { status => \%status })->{status}, 200, 'a long row');
+	is_deeply(call(3, 'GET', '/v1/gateways/gw-1')->{json}{status}, \%status,
+	    'comes back');
+	$pg->halt;
+	is(sign(3)->{status}, 503, 'it goes away');
+	$pg->start;
+	ok(wait_for(sub { sign(3)->{status} == 200 }, 10), 'and comes back');
+	$t->stop;
+	my $conf = slurp("$t->{dir}/signer.conf") =~ s/right\.crt/wrong.crt/r;
+	my ($status, undef, $why) = Edgehaul::run(undef, $t->{program},
+		'--config', spit("$t->{dir}/wrong.conf", $conf));
+	is($status, 73, 'another certificate is not taken');
+	like($why, qr/certificate verify failed/, 'and that is said');
+}
+
 # ---- ending, and starting without it --------------------------------------
 
 $pg->halt;

@@ -58,6 +58,21 @@ sub uri {
 	    . ($database // 'postgres');
 }
 
+# From the next start on it takes TLS, with this certificate and key.
+sub tls {
+	my ($self, $cert, $key) = @_;
+	my $data = "$self->{dir}/db/data";
+	my $uid = (stat $data)[4];
+	for ([$cert, 'server.crt'], [$key, 'server.key']) {
+		my ($from, $to) = ($_->[0], "$data/$_->[1]");
+		Edgehaul::spit($to, Edgehaul::slurp($from));
+		chmod 0600, $to;
+		chown $uid, -1, $to;
+	}
+	$self->sql('ALTER SYSTEM SET ssl = on');
+	return $self;
+}
+
 # One statement by psql; what it prints, unaligned.
 sub sql {
 	my ($self, $statement) = @_;
