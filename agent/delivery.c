@@ -113,8 +113,8 @@ delivery_kept_text(const struct delivery *d)
 	return s;
 }
 
-static void
-forget_parts(struct delivery *d)
+void
+delivery_forget_parts(struct delivery *d)
 {
 	d->step[0] = '\0';
 	d->part = d->parts = 0;
@@ -148,8 +148,8 @@ delivery_kept_parse(struct delivery *d)
 
 /* ---- on to another recipe ------------------------------------------------ */
 
-static void
-sign_again(struct delivery *d)
+void
+delivery_sign_again(struct delivery *d)
 {
 	delivery_stop(d);
 	scheduler_go(d->agent->scheduler, d, DELIVERY_SIGN);
@@ -163,9 +163,9 @@ start_over(struct delivery *d, const char *why)
 		delivery_failed(d, 404, -1, why);
 		return;
 	}
-	forget_parts(d);
+	delivery_forget_parts(d);
 	d->ask = ASK_SEND;
-	sign_again(d);
+	delivery_sign_again(d);
 }
 
 /* Look whether it is there already. */
@@ -177,7 +177,7 @@ look(struct delivery *d, const char *why)
 		return;
 	}
 	d->ask = ASK_LOOK;
-	sign_again(d);
+	delivery_sign_again(d);
 }
 
 static void
@@ -191,47 +191,7 @@ on_kept(int rc, void *arg)
 		delivery_defer(d, 5000, false, "cannot note its parts: spool");
 		return;
 	}
-	sign_again(d);
-}
-
-static void
-on_offered_anew(int rc, void *arg)
-{
-	struct delivery *d = arg;
-
-	if (rc == -ECANCELED)
-		return; /* the spool is being closed */
-	if (rc != 0) {
-		delivery_defer(d, 5000, false, "cannot offer it anew: spool");
-		return;
-	}
-	sign_again(d);
-}
-
-static void
-offer_as_received(struct spool_item *it)
-{
-	free(it->encoding);
-	it->encoding = xstrdup("");
-	it->offer_size = it->size;
-	memcpy(it->offer_sha256, it->sha256, 32);
-}
-
-/*
- * The store does not have the smaller copy that was offered, and it cannot be
- * made again: the original goes under the same key.
- */
-static void
-offer_original(struct delivery *d)
-{
-	struct spool_item *it = &d->it;
-
-	log_info("id=%s the original is offered instead", it->id);
-	d->lost = false;
-	d->ask = ASK_SEND;
-	forget_parts(d);
-	offer_as_received(it);
-	spool_offer_anew(d->agent->spool, it, on_offered_anew, d);
+	delivery_sign_again(d);
 }
 
 /* All requests of the recipe have succeeded: what comes next? */
@@ -277,7 +237,7 @@ act(struct delivery *d, enum recipe_do what, const struct xfer_result *r,
 		if (d->signs++ > 0)
 			delivery_failed(d, r->status, r->retry_after_ms, why);
 		else
-			sign_again(d);
+			delivery_sign_again(d);
 		break;
 	case DO_QUARANTINE:
 		delivery_store_ok(d);
@@ -300,13 +260,13 @@ static void
 absent(struct delivery *d, const char *why)
 {
 	if (d->lost) {
-		offer_original(d);
+		delivery_offer_original(d);
 	} else if (d->step[0] != '\0') {
 		start_over(d, why);
 	} else if (d->it.found && d->looks == 0) {
 		d->looks++;
 		d->ask = ASK_SEND;
-		sign_again(d);
+		delivery_sign_again(d);
 	} else {
 		delivery_failed(d, 404, -1, why);
 	}
@@ -361,24 +321,6 @@ keep_values(struct delivery *d, const struct recipe_request *rq,
 	return NULL;
 }
 
-/*
- * A rebuilt index does not know what was offered, so the store is asked for
- * the smaller copy first. If it has other octets: are they the original's?
- */
-static bool
-original_instead(struct delivery *d)
-{
-	struct spool_item *it = &d->it;
-
-	if (!it->found || d->ask != ASK_LOOK || d->made == NULL ||
-	    !d->made->smaller)
-		return false;
-	image_made_unref(d->made);
-	d->made = NULL;
-	offer_as_received(it);
-	return true;
-}
-
 static void
 verdict(struct delivery *d)
 {
@@ -391,7 +333,7 @@ verdict(struct delivery *d)
 	case VERIFY_DIFFERS:
 		if (d->lost)
 			absent(d, why);
-		else if (original_instead(d))
+		else if (delivery_original_instead(d))
 			verdict(d);
 		else if (d->ask == ASK_LOOK)
 			delivery_quarantine(d, why);
@@ -592,7 +534,7 @@ request_start(struct delivery *d)
 	size_t own_n;
 
 	if (clock_ms() >= d->expires_ms) {
-		sign_again(d);
+		delivery_sign_again(d);
 		return;
 	}
 	own = signer_origins(a->signer, &own_n);

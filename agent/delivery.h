@@ -108,6 +108,13 @@ void delivery_start(struct delivery *d);
 int delivery_file(const struct delivery *d);
 /* Forget the requests in hand (before another recipe). */
 void delivery_stop(struct delivery *d);
+/* Ask for another recipe. Begin the parts anew. */
+void delivery_sign_again(struct delivery *d);
+void delivery_forget_parts(struct delivery *d);
+/* lost.c: the original in place of the copy that was offered. */
+void delivery_offer_original(struct delivery *d);
+/* After a rebuild: true if the original is to be looked for instead. */
+bool delivery_original_instead(struct delivery *d);
 /* The text kept in the spool of an upload in parts, and back. */
 char *delivery_kept_text(const struct delivery *d);
 void delivery_kept_parse(struct delivery *d);

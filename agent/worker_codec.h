@@ -49,14 +49,15 @@ void jpeg_shape(const uint8_t *p, size_t n, struct jpeg_shape *out);
 /* A raw frame as its header tells; the pixels lie in the file as told. */
 struct raw_shape {
 	uint32_t width, height;
-	unsigned channels, bits; /* 1 or 3; 8 or 16 */
-	size_t offset, stride;   /* of the first row as stored; of each row */
+	unsigned channels,
+	    bits;              /* 1 or 3; 8 to 16: the largest is 2^bits - 1 */
+	size_t offset, stride; /* of the first row as stored; of each row */
 	bool bgr, bottom_up;
 };
 /*
- * 0: a frame of which nothing is lost but the header when only its pixels are
- * kept. -ENOTSUP: another BMP or PNM. -EFBIG: over max_pixels or the file is
- * shorter than it says.
+ * 0: a frame; its file is a header of `offset` octets and rows of pixels, of
+ * which all but the padding counts, and that is zero. -ENOTSUP: another BMP or
+ * PNM. -EFBIG: over max_pixels or the file is shorter than it says.
  */
 int raw_shape(
     const uint8_t *p, size_t n, uint64_t max_pixels, struct raw_shape *out);
@@ -87,7 +88,7 @@ bool jxl_built_in(void);
 enum worker_outcome jxl_from_jpeg(const uint8_t *p, size_t n,
     const struct jpeg_shape *shape, const struct image_limits *lim,
     struct image_out *out);
-/* A raw frame as lossless JPEG XL. */
+/* A raw frame as lossless JPEG XL; its header stands in a box "ehrh" of it. */
 enum worker_outcome jxl_from_raw(const uint8_t *p,
     const struct raw_shape *shape, const struct image_limits *lim,
     struct image_out *out);

@@ -19,6 +19,8 @@
 /* More effort gains nothing for JPEGs; for frames it costs ten times more. */
 #define EFFORT_JPEG 3
 #define EFFORT_RAW 1
+/* A box of our own: the raw file's header, so that nothing of it is lost. */
+#define BOX "ehrh"
 /* Octets that the library takes for a pixel, measured and rounded up. */
 #define OCTETS_JPEG 48
 #define OCTETS_RAW 64
@@ -74,8 +76,8 @@ pixel_format(const struct raw_shape *s)
 }
 
 static enum worker_outcome
-encode_raw(const uint8_t *pixels, size_t n, const struct raw_shape *s,
-    struct image_out *out)
+encode_raw(const uint8_t *pixels, size_t n, const uint8_t *head,
+    const struct raw_shape *s, struct image_out *out)
 {
 	JxlEncoder *enc = JxlEncoderCreate(NULL);
 	JxlEncoderFrameSettings *fs;
@@ -94,7 +96,11 @@ encode_raw(const uint8_t *pixels, size_t n, const struct raw_shape *s,
 	info.uses_original_profile = JXL_TRUE;
 	JxlColorEncodingSetToSRGB(&colour, s->channels == 1);
 	fs = JxlEncoderFrameSettingsCreate(enc, NULL);
-	if (JxlEncoderSetBasicInfo(enc, &info) != JXL_ENC_SUCCESS ||
+	if (JxlEncoderUseContainer(enc, JXL_TRUE) != JXL_ENC_SUCCESS ||
+	    JxlEncoderUseBoxes(enc) != JXL_ENC_SUCCESS ||
+	    JxlEncoderAddBox(enc, BOX, head, s->offset, JXL_FALSE) !=
+		JXL_ENC_SUCCESS ||
+	    JxlEncoderSetBasicInfo(enc, &info) != JXL_ENC_SUCCESS ||
 	    JxlEncoderSetColorEncoding(enc, &colour) != JXL_ENC_SUCCESS ||
 	    JxlEncoderSetFrameLossless(fs, JXL_TRUE) != JXL_ENC_SUCCESS ||
 	    JxlEncoderFrameSettingsSetOption(fs, JXL_ENC_FRAME_SETTING_EFFORT,
@@ -213,7 +219,7 @@ enum worker_outcome
 jxl_from_raw(const uint8_t *p, const struct raw_shape *s,
     const struct image_limits *lim, struct image_out *out)
 {
-	size_t row = (size_t)s->width * s->channels * (s->bits / 8);
+	size_t row = (size_t)s->width * s->channels * (s->bits > 8 ? 2 : 1);
 	size_t n = row * s->height;
 	uint64_t count = (uint64_t)s->width * s->height;
 	enum worker_outcome o;
@@ -226,8 +232,10 @@ jxl_from_raw(const uint8_t *p, const struct raw_shape *s,
 		return WORKER_TOO_LARGE;
 	for (uint32_t y = 0; y < s->height; y++)
 		raw_row(p, s, y, pixels + y * row);
-	o = encode_raw(pixels, n, s, out);
-	if (o == WORKER_SMALLER && !restores_pixels(out, s, pixels, n))
+	o = encode_raw(pixels, n, p, s, out);
+	if (o == WORKER_SMALLER &&
+	    (!restores_pixels(out, s, pixels, n) ||
+		memmem(out->data, out->n, p, s->offset) == NULL))
 		o = WORKER_DIFFERS;
 	free(pixels);
 	return o;

@@ -1,14 +1,17 @@
 /*
  * worker_raw.c - raw frames: BMP and PNM as cameras and grabbers write them
  *
- * Only the plainest layouts count as frames: what has comments, palettes,
- * profiles, masks, several pictures or octets after the pixels goes by zstd,
- * which keeps every octet.
+ * Only plain layouts count as frames: what has palettes, profiles, masks,
+ * several pictures or octets after the pixels goes by zstd, which keeps every
+ * octet. So does what has another range of samples than 8 or 16 bits: djxl
+ * would write it differently. The header (resolution, comments) goes along.
  */
 #include "worker_codec.h"
 
 #include <errno.h>
 #include <string.h>
+
+#define PNM_HEAD_MAX 1024
 
 static uint32_t
 le32(const uint8_t *p)
@@ -67,16 +70,21 @@ bmp_shape(const uint8_t *p, size_t n, uint64_t max_pixels, struct raw_shape *s)
 	return 0;
 }
 
-/* A number and the blanks before it. -1: none. */
+/* A number, and the blanks and comments before it. -1: none. */
 static int64_t
 pnm_number(const uint8_t *p, size_t n, size_t *at)
 {
 	int64_t v = -1;
+	bool comment = false;
 
+	if (n > PNM_HEAD_MAX)
+		n = PNM_HEAD_MAX;
 	while (*at < n &&
-	    (p[*at] == ' ' || p[*at] == '\n' || p[*at] == '\r' ||
-		p[*at] == '\t'))
+	    (comment || p[*at] == '#' || p[*at] == ' ' || p[*at] == '\n' ||
+		p[*at] == '\r' || p[*at] == '\t')) {
+		comment = (comment || p[*at] == '#') && p[*at] != '\n';
 		++*at;
+	}
 	while (*at < n && p[*at] >= '0' && p[*at] <= '9' && v < INT32_MAX / 10)
 		v = (v < 0 ? 0 : v) * 10 + p[(*at)++] - '0';
 	return v;
@@ -88,6 +96,7 @@ pnm_shape(const uint8_t *p, size_t n, uint64_t max_pixels, struct raw_shape *s)
 	size_t at = 2;
 	int64_t w = pnm_number(p, n, &at), h = pnm_number(p, n, &at);
 	int64_t max = pnm_number(p, n, &at);
+	unsigned bits = max == 255 ? 8 : 16;
 
 	if (w <= 0 || h <= 0 || (max != 255 && max != 65535) || at >= n ||
 	    (p[at] != '\n' && p[at] != ' '))
@@ -95,11 +104,11 @@ pnm_shape(const uint8_t *p, size_t n, uint64_t max_pixels, struct raw_shape *s)
 	*s = (struct raw_shape){ .width = (uint32_t)w,
 		.height = (uint32_t)h,
 		.channels = p[1] == '6' ? 3 : 1,
-		.bits = max == 255 ? 8 : 16,
+		.bits = bits,
 		.offset = at + 1 };
 	if (check_pixels(s, max_pixels) != 0)
 		return -EFBIG;
-	s->stride = (size_t)s->width * s->channels * (s->bits / 8);
+	s->stride = (size_t)s->width * s->channels * (bits > 8 ? 2 : 1);
 	if (s->stride > (n - s->offset) / s->height)
 		return -EFBIG;
 	return n - s->offset == s->stride * s->height ? 0 : -ENOTSUP;

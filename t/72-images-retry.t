@@ -4,6 +4,7 @@ use strict;
 use warnings;
 use Edgehaul;
 use File::Copy ();
+use File::Path ();
 use Test::More;
 
 my $cloud = Edgehaul->cloud;
@@ -109,6 +110,38 @@ ok($gw->drained(60, $sent), 'delivered in parts');
 ($o) = there($id);
 @asked = asked($id);
 is(sha256_hex($o->{body}), $asked[0]{sha256}, 'of one copy');
+
+# ---- a lost index: what did the store get? -----------------------------------
+for my $mode (qw(lossless off)) {
+	$gw->agent->stop;
+	$gw->configure(images => { mode => $mode });
+	$cloud->rules;
+	$id = put("found-$mode.csv", $csv . $mode);
+	my ($file) = glob $gw->spool . '/item/*/*' . substr $id, 16;
+	my $copy = slurp($file);
+	$gw->agent->start;
+	ok($gw->drained(30, $sent), "delivered with images $mode");
+	my ($before) = there($id);
+	$gw->agent->stop;
+	$gw->proxy->stop;
+	mkdir $file =~ s{/[^/]*\z}{}r;
+	spit($file, $copy);
+	chmod 0660, $file;
+	File::Path::remove_tree($gw->spool . '/index');
+	$gw->configure(images => { mode => 'lossless' });
+	$gw->proxy->start;
+	$gw->agent->start;
+	ok(wait_for(sub {
+		my $l = $gw->ledger;
+		$l->{accepted} == 1 && $l->{delivered} == 1;
+	}, 30), 'found again, it is known to be there')
+	    or diag(json_encode($gw->ledger), $gw->agent->new_log);
+	$sent = 1;
+	is((() = $cloud->requests('PUT', qr/$id/)), 1, 'and not sent again');
+	my ($after) = there($id);
+	is($after->{body}, $before->{body}, 'the store has what it had');
+	$sent = 1;
+}
 
 # ---- without a worker program ------------------------------------------------
 $gw->agent->stop;

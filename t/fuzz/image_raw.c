@@ -23,6 +23,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	out.data = malloc(out.cap);
 	o = jxl_from_raw(data, &s, &lim, &out);
 	assert(o != WORKER_DIFFERS);
+	assert(o != WORKER_FAILED);
 	free(out.data);
 	return 0;
 }

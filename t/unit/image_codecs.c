@@ -487,10 +487,40 @@ test_raw_shape(void **state)
 	assert_true(raw_shape(b.p, b.n, 163 * 117 - 1, &s) < 0);
 	b.p[54 + 163 * 3] = 1;
 	assert_true(raw_shape(b.p, b.n, 1 << 20, &s) < 0);
-	memcpy(p.p, "P6#", 3);
-	assert_true(raw_shape(p.p, p.n, 1 << 20, &s) < 0);
 	free(b.p);
 	free(p.p);
+}
+
+static const char head[] = "P5\n# exposure 1/50\n64 # w\n 48\n65535\n";
+
+/* With comments: the header comes back too. Other ranges go by zstd. */
+static void
+test_raw_header(void **state)
+{
+	struct worker_job job = plain_job;
+	size_t h = sizeof(head) - 1, n = h + 64 * 48 * 2;
+	uint8_t *p = malloc(n);
+	struct body out;
+	struct worker_answer a;
+
+	memcpy(p, head, h);
+	for (unsigned i = 0; i < 64 * 48; i++) {
+		p[h + 2 * i] = (uint8_t)(i % 64);
+		p[h + 2 * i + 1] = (uint8_t)(i / 64 + i * 7 % 5);
+	}
+	job.jpeg = WORKER_JXL;
+	a = shrink(job, p, n, &out);
+	if (jxl_built_in()) {
+		assert_int_equal(a.outcome, WORKER_SMALLER);
+		assert_int_equal(a.step, WORKER_STEP_RAW_JXL);
+		assert_non_null(memmem(out.p, out.n, head, h));
+	}
+	free(out.p);
+	memcpy(p + h - 6, "16383", 5);
+	a = shrink(job, p, n, &out);
+	assert_int_equal(a.step, WORKER_STEP_ZSTD);
+	free(out.p);
+	free(p);
 }
 
 /* ---- zstd ---------------------------------------------------------------- */
@@ -554,6 +584,7 @@ main(void)
 		cmocka_unit_test(test_jxl),
 		cmocka_unit_test(test_raw),
 		cmocka_unit_test(test_raw_shape),
+		cmocka_unit_test(test_raw_header),
 		cmocka_unit_test(test_zstd),
 		cmocka_unit_test(test_plain),
 	};
