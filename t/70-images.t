@@ -101,7 +101,7 @@ sub images_status {
 	return $s->{agent}{images} // {};
 }
 
-# ---- lossless, the default -------------------------------------------------
+# ---- lossless ----------------------------------------------------------------
 my %up;
 $up{jpg} = send_one('cam-1/a.jpg', $jpeg, 'image/jpeg');
 $up{meta} = send_one('cam-1/meta.jpg', slurp("$images/metadata.jpg"),
