@@ -167,7 +167,10 @@ my ($rc, $out) = $site->ctl('status', '--json');
 my $st;
 ok(wait_for(sub {
 	$st = images_status();
-	($st->{outcomes}{incompressible} // 0) >= 2;
+	# where all is slow, the agent may pass files over to keep the uplink
+	# busy: then they count as passed
+	($st->{outcomes}{incompressible} // 0) +
+	    (Edgehaul::sanitized() ? $st->{outcomes}{passed} // 0 : 0) >= 2;
 }), 'status counts') or diag(json_encode($st));
 cmp_ok($st->{bytes_out}, '<', $st->{bytes_in}, 'bytes are saved');
 cmp_ok($st->{outcomes}{smaller}, '>=', 3, 'so many got smaller');
