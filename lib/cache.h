@@ -1,0 +1,130 @@
+/*
+ * cache.h - the gateway's firmware cache: files and their LMDB records
+ *
+ *	state_dir/cache/
+ *	    blob/SHA256     sparse file; a slice counts only if its bit is set
+ *	    index/          LMDB: blob, slices, manifest, device, meta
+ *
+ * Agent and proxy both have it open. The agent adds blobs, fills slices and
+ * sets bits; the proxy clears bits of slices it found damaged, touches and
+ * evicts. What must stay true (DESIGN 8):
+ *  - a bit is set only after the slice was compared with the signed list and
+ *    its octets synced; on a refill the bit is cleared and committed first;
+ *  - the sum of reserved sizes never exceeds the limit; a blob is reserved
+ *    whole before its first octet;
+ *  - rows are input: one that does not fit its format is treated as not there.
+ *
+ * Calls block on the disk; make them on one thread per process, never on a
+ * loop. Values handed out are copies.
+ */
+#ifndef CACHE_H
+#define CACHE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+
+struct cache;
+
+struct cache_blob {
+	uint8_t sha256[32];
+	uint64_t size;
+	uint64_t filled;         /* octets of the slices in place */
+	uint8_t list_sha256[32]; /* of the slice list */
+	bool have_list;          /* the list itself is in the table slices */
+	bool pinned;             /* never evicted while so */
+	int64_t last_use;        /* Unix seconds, by whole hours */
+	struct timespec ctime;   /* of the file when it was last written */
+	char product[65], channel[65], path[320]; /* where it is fetched */
+	uint8_t *bitmap; /* malloc'd; bit i & 7 of octet i >> 3 */
+	size_t slices;
+};
+struct cache_manifest {
+	char product[65], channel[65];
+	int64_t seq;
+	int64_t checked; /* Unix seconds when an origin last confirmed it */
+	char etag[128];  /* of the origin's answer, "" */
+	char *json, *signature; /* exact octets with a NUL, malloc'd */
+	size_t json_n;
+};
+
+/*
+ * Open dir (made if create, by whichever daemon starts first). limit: octets
+ * of all blobs together; the index has a fixed share beside. -errno;
+ * *why_out (may be NULL, malloc'd) is for people. A damaged index is made
+ * anew: blobs are then adopted again only by hashing.
+ */
+int cache_open(const char *dir, uint64_t limit, bool create,
+    struct cache **c_out, char **why_out);
+void cache_close(struct cache *c);
+void cache_set_limit(struct cache *c, uint64_t limit);
+
+/* -ENOENT. Free the bitmap by cache_blob_free(). */
+int cache_blob_get(
+    struct cache *c, const uint8_t sha256[32], struct cache_blob *b_out);
+void cache_blob_free(struct cache_blob *b);
+/*
+ * Reserve and make a blob (its sparse file and row), or find it there. -ENOSPC:
+ * no room under the limit; ask cache_evict_candidate() and try again. -EDQUOT:
+ * the disk's floor.
+ */
+int cache_blob_add(struct cache *c, const struct cache_blob *want);
+/* Row first, then the file. -ENOENT. */
+int cache_blob_remove(struct cache *c, const uint8_t sha256[32]);
+/* The least recently used blob that is not pinned; -ENOENT: all are. skip
+ * (may be NULL) says which have readers. */
+int cache_evict_candidate(struct cache *c,
+    bool (*skip)(const uint8_t sha256[32], void *arg), void *arg,
+    uint8_t sha256_out[32]);
+int cache_blob_touch(struct cache *c, const uint8_t sha256[32], int64_t now);
+int cache_blob_pin(struct cache *c, const uint8_t sha256[32], bool pinned);
+/* The file for reading, or for writing too. A descriptor or -errno. */
+int cache_blob_open_file(struct cache *c, const uint8_t sha256[32], bool write);
+
+/* The slice list; checked against list_sha256 at every read. */
+int cache_list_put(
+    struct cache *c, const uint8_t sha256[32], const uint8_t *list, size_t n);
+int cache_list_get(struct cache *c, const uint8_t sha256[32],
+    uint8_t **list_out, size_t *n_out);
+
+/* Slices first..first+n-1 are written and synced: set their bits and note the
+ * file's ctime. */
+int cache_slices_set(struct cache *c, const uint8_t sha256[32], size_t first,
+    size_t n, const struct timespec *ctime);
+/* They are damaged or to be written again: clear and commit. */
+int cache_slices_clear(
+    struct cache *c, const uint8_t sha256[32], size_t first, size_t n);
+
+/* -ESTALE: an older seq than what is kept (never rolled back). The same seq
+ * with the same octets renews `checked`; with others it is -EBADMSG. */
+int cache_manifest_put(struct cache *c, const struct cache_manifest *m);
+int cache_manifest_get(struct cache *c, const char *product,
+    const char *channel, struct cache_manifest *m_out);
+void cache_manifest_free(struct cache_manifest *m);
+
+/* fn returns 0 to go on. What it is given is a copy that the call frees. */
+int cache_each_blob(struct cache *c,
+    int (*fn)(const struct cache_blob *b, void *arg), void *arg);
+int cache_each_manifest(struct cache *c,
+    int (*fn)(const struct cache_manifest *m, void *arg), void *arg);
+
+/* Small values by name: "products" (the policy, JSON), "seen/PRODUCT" ... */
+int cache_meta_put(struct cache *c, const char *name, const char *value);
+int cache_meta_get(struct cache *c, const char *name, char **value_out);
+
+/* What a device last told: JSON under "ID"; at most 10,000 are kept, the
+ * longest silent goes first. */
+int cache_device_put(struct cache *c, const char *id, const char *json);
+int cache_device_each(struct cache *c, const char *after,
+    int (*fn)(const char *id, const char *json, void *arg), void *arg);
+
+struct cache_totals {
+	uint64_t reserved, filled, limit;
+	uint64_t blobs, pinned;
+};
+void cache_totals(struct cache *c, struct cache_totals *t_out);
+/* Changes with each commit of any process; cheap, no disk. */
+uint64_t cache_last_txn(struct cache *c);
+
+#endif
