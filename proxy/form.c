@@ -179,7 +179,8 @@ header(struct form *f, char *line)
 		end--;
 	*end = '\0';
 	value += 1 + strspn(value + 1, " \t");
-	if (strcasecmp(line, "Content-Disposition") == 0 && f->name == NULL) {
+	if (strcasecmp(line, "Content-Disposition") == 0 && f->name == NULL &&
+	    f->filename == NULL) {
 		f->name = form_parameter(value, "name");
 		f->filename = form_parameter(value, "filename");
 	} else if (strcasecmp(line, "Content-Type") == 0 && f->type == NULL) {

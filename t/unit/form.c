@@ -145,6 +145,12 @@ test_cameras(void **state)
 	    "Content-Disposition:form-data;name=\"C:\\x\\y.jpg\";"
 	    "filename=p.jpg\r\n\r\nx\r\n--b0--",
 	    "[C:\\x\\y.jpg|p.jpg|a/b]x;");
+	/* told twice: the first counts, a name or not */
+	EXPECT(B,
+	    "--b0\r\nContent-Disposition: form-data; filename=a\r\n"
+	    "Content-Disposition: form-data; name=n; filename=b\r\n\r\n"
+	    "x\r\n--b0--",
+	    "[|a|]x;");
 }
 
 static void
