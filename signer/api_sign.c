@@ -497,6 +497,18 @@ add_result(struct batch *b, const cJSON *v, cJSON *results)
 /* ---- the call ------------------------------------------------------------ */
 
 static void
+add_answer(cJSON *rows, const struct answer *a)
+{
+	cJSON *row = cJSON_CreateObject();
+
+	json_add_int(row, "status", a->status);
+	if (a->code != NULL)
+		json_add_text(row, "code", a->code);
+	json_add_text(row, "do", a->act);
+	cJSON_AddItemToArray(rows, row);
+}
+
+static void
 add_answers(const struct batch *b, cJSON *out)
 {
 	for (size_t i = 0; i < b->storages_n; i++) {
@@ -506,16 +518,11 @@ add_answers(const struct batch *b, cJSON *out)
 		if (s == NULL)
 			continue;
 		rows = cJSON_AddArrayToObject(out, s->name);
-		for (size_t j = 0; j < s->provider->answers_n; j++) {
-			const struct answer *a = &s->provider->answers[j];
-			cJSON *row = cJSON_CreateObject();
-
-			json_add_int(row, "status", a->status);
-			if (a->code != NULL)
-				json_add_text(row, "code", a->code);
-			json_add_text(row, "do", a->act);
-			cJSON_AddItemToArray(rows, row);
-		}
+		for (size_t j = 0; j < s->provider->answers_n; j++)
+			add_answer(rows, &s->provider->answers[j]);
+		for (const struct answer *a = provider_answers; a->status != 0;
+		     a++)
+			add_answer(rows, a);
 	}
 }
 

@@ -26,16 +26,6 @@
 #define SKEW_S 300
 #define TIMEOUT_MS 10000
 
-static void
-add_form(struct text *t, const char *name, const char *value)
-{
-	if (t->n != 0)
-		text_char(t, '&');
-	text_str(t, name);
-	text_char(t, '=');
-	text_encode(t, value, strlen(value), false);
-}
-
 /* The bearer token of an application; malloc'd, or NULL with error filled. */
 static char *
 fetch_bearer(
@@ -62,10 +52,10 @@ fetch_bearer(
 	char *out = NULL;
 	cJSON *v;
 
-	add_form(&form, "grant_type", "client_credentials");
-	add_form(&form, "client_id", s->text[ST_CLIENT_ID]);
-	add_form(&form, "client_secret", s->text[ST_CLIENT_SECRET]);
-	add_form(&form, "scope", SCOPE);
+	text_form(&form, "grant_type", "client_credentials");
+	text_form(&form, "client_id", s->text[ST_CLIENT_ID]);
+	text_form(&form, "client_secret", s->text[ST_CLIENT_SECRET]);
+	text_form(&form, "scope", SCOPE);
 	rq.body = form.s;
 	rq.body_n = form.n;
 	outgoing_call(&rq, &a);

@@ -7,7 +7,9 @@
 #include <string.h>
 #include <strings.h>
 
+#include "endpoint.h"
 #include "json.h"
+#include "problem.h"
 
 static const struct provider *const providers[] = {
 	&provider_azure,
@@ -16,6 +18,19 @@ static const struct provider *const providers[] = {
 	&provider_s3,
 };
 #define PROVIDERS (sizeof(providers) / sizeof(providers[0]))
+
+/* clang-format off */
+const struct answer provider_answers[] = {
+	{ 408, NULL, "retry" },
+	{ 413, NULL, "quarantine" },
+	{ 429, NULL, "retry" },
+	{ 500, NULL, "retry" },
+	{ 502, NULL, "retry" },
+	{ 503, NULL, "retry" },
+	{ 504, NULL, "retry" },
+	{ 0 },
+};
+/* clang-format on */
 
 const struct provider *
 provider_find(const char *type)
@@ -46,4 +61,43 @@ provider_check_key(const char *key)
 		if ((unsigned char)key[i] < 0x20 || key[i] == 0x7f)
 			return -EINVAL;
 	return 0;
+}
+
+void
+provider_check_http(const struct storage *s, const struct endpoint *e,
+    const char *pointer, struct problem *p)
+{
+	if (strcmp(e->scheme, "http") == 0 && !s->allow_http)
+		problem_field(p, pointer,
+		    "Use https, or set \"allowHttp\": true for a store that "
+		    "has no TLS.",
+		    "Plain http would show the uploads to everyone on the "
+		    "way.");
+}
+
+int
+provider_request(const struct storage *s, const struct upload *u,
+    const struct pair *query, size_t query_n, struct recipe_request *rq,
+    struct recipe *r)
+{
+	struct sign_request sr = {
+		.method = rq->method,
+		.key = u->key,
+		.headers = rq->headers != NULL ? rq->headers->v : NULL,
+		.headers_n = rq->headers != NULL ? rq->headers->n : 0,
+		.query = query,
+		.query_n = query_n,
+		.at = u->at,
+		.expires = u->expires,
+		.cred = u->cred,
+	};
+	struct text uri = { 0 };
+	int rc = s->provider->sign(s, &sr, &uri);
+
+	if (rc == 0) {
+		rq->uri = uri.s;
+		recipe_add(r, rq);
+	}
+	text_fini(&uri);
+	return rc;
 }

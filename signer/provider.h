@@ -17,6 +17,7 @@
 #include "storage.h"
 #include "text.h"
 
+struct endpoint;
 struct explanation;
 struct problem;
 
@@ -58,6 +59,7 @@ struct provider {
 	 */
 	int (*recipe)(
 	    const struct storage *s, const struct upload *u, struct recipe *r);
+	/* Before those that any store may give (provider_answers). */
 	const struct answer *answers;
 	size_t answers_n;
 	/* Does it sign with a fetched credential? NULL: never. */
@@ -95,5 +97,18 @@ const struct provider *provider_find(const char *type);
 void provider_types(struct text *out);
 /* Refuse an empty or over-long key, one that is not UTF-8 or has controls. */
 int provider_check_key(const char *key);
+/* Refuse http unless the storage allows it. */
+void provider_check_http(const struct storage *s, const struct endpoint *e,
+    const char *pointer, struct problem *p);
+/*
+ * For recipes: sign rq with its headers and this query, set its uri and add it
+ * to r. What sign() returns.
+ */
+int provider_request(const struct storage *s, const struct upload *u,
+    const struct pair *query, size_t query_n, struct recipe_request *rq,
+    struct recipe *r);
+
+/* What any store means by these, after a provider's own; status 0 ends it. */
+extern const struct answer provider_answers[];
 
 #endif

@@ -184,11 +184,7 @@ static const struct answer answers[] = {
 	{ 409, NULL, "quarantine" },
 	{ 400, NULL, "retry" },
 	{ 404, NULL, "wait" },
-	{ 413, NULL, "quarantine" },
 	{ 422, NULL, "retry" },
-	{ 429, NULL, "retry" },
-	{ 500, NULL, "retry" },
-	{ 503, NULL, "retry" },
 	{ 507, NULL, "wait" },
 };
 /* clang-format on */

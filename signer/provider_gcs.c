@@ -18,7 +18,7 @@
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 
-#include "endpoint.h"
+#include "bucket.h"
 #include "json.h"
 #include "problem.h"
 #include "url.h"
@@ -29,8 +29,7 @@
 #define SIGNATURE_MAX 1024
 
 struct gcs {
-	struct endpoint endpoint;
-	char *host, *prefix; /* as in provider_s3.c */
+	struct bucket bucket;
 	char *email;
 	EVP_PKEY *key;
 	EVP_MD *sha256; /* fetched once: looking it up costs */
@@ -87,7 +86,6 @@ static void
 check_place(struct storage *s, struct gcs *x, struct problem *p)
 {
 	const char *a = s->text[ST_ADDRESSING], *bucket = s->text[ST_BUCKET];
-	const char *given = s->text[ST_ENDPOINT];
 	bool virtual = a != NULL && strcasecmp(a, "virtual") == 0;
 	bool cname = a != NULL && strcasecmp(a, "cname") == 0;
 
@@ -96,28 +94,15 @@ check_place(struct storage *s, struct gcs *x, struct problem *p)
 		    "There is no such style of addressing.");
 		return;
 	}
-	if (endpoint_parse(given != NULL ? given : ENDPOINT, &x->endpoint) !=
-	    0) {
-		problem_field(p, "/endpoint",
-		    "Leave it out, or write "
-		    "https://HOST.",
-		    "This is no address of a service.");
-		return;
-	}
-	if (strcmp(x->endpoint.scheme, "http") == 0 && !s->allow_http)
-		problem_field(p, "/endpoint",
-		    "Use https, or set \"allowHttp\": true.",
-		    "Plain http would show the uploads to everyone on the "
-		    "way.");
-	if (bucket == NULL || strpbrk(bucket, "/?# %\\") != NULL) {
-		if (bucket != NULL)
-			problem_field(
-			    p, "/bucket", NULL, "This is no name of a bucket.");
-		return;
-	}
-	x->host = endpoint_authority(&x->endpoint, virtual ? bucket : NULL);
-	x->prefix = xasprintf("%s%s%s", x->endpoint.path,
-	    virtual || cname ? "" : "/", virtual || cname ? "" : bucket);
+	bucket_endpoint(&x->bucket, s, ENDPOINT, p);
+	if (bucket != NULL && strpbrk(bucket, "/?# %\\") != NULL)
+		problem_field(
+		    p, "/bucket", NULL, "This is no name of a bucket.");
+	if (bucket != NULL && p->status == 0)
+		bucket_place(&x->bucket, bucket,
+		    virtual     ? BUCKET_VIRTUAL
+			: cname ? BUCKET_CNAME
+				: BUCKET_PATH);
 }
 
 static void
@@ -126,6 +111,7 @@ gcs_check(struct storage *s, struct problem *p)
 	struct gcs *x = xcalloc(1, sizeof(*x));
 
 	s->priv = x;
+	x->bucket.bare = true;
 	x->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
 	if (s->part_size == 0)
 		s->part_size = 64 << 20;
@@ -141,9 +127,7 @@ gcs_free_priv(void *priv)
 {
 	struct gcs *x = priv;
 
-	endpoint_fini(&x->endpoint);
-	free(x->host);
-	free(x->prefix);
+	bucket_fini(&x->bucket);
 	free(x->email);
 	EVP_PKEY_free(x->key);
 	EVP_MD_free(x->sha256);
@@ -155,7 +139,7 @@ gcs_hosts(const struct storage *s, cJSON *array)
 {
 	const struct gcs *x = s->priv;
 
-	cJSON_AddItemToArray(array, cJSON_CreateString(x->host));
+	cJSON_AddItemToArray(array, cJSON_CreateString(x->bucket.host));
 }
 
 static int
@@ -188,29 +172,11 @@ gcs_sign(
 {
 	struct gcs *x = s->priv;
 	struct text path = { 0 };
-	struct sigv4_request q = {
-		.method = r->method,
-		.scheme = x->endpoint.scheme,
-		.host = x->host,
-		.headers = r->headers,
-		.headers_n = r->headers_n,
-		.query = r->query,
-		.query_n = r->query_n,
-		.at = r->at,
-		.expires = r->expires,
-	};
-	int rc;
+	struct sigv4_request q;
+	int rc = bucket_request(&x->bucket, r, &path, &q);
 
-	if (r->key != NULL && provider_check_key(r->key) != 0)
-		return -EINVAL;
-	text_str(&path, x->prefix);
-	if (r->key != NULL) {
-		text_char(&path, '/');
-		text_encode(&path, r->key, strlen(r->key), true);
-	} else if (path.n == 0) {
-		text_char(&path, '/');
-	}
-	q.path = path.s;
+	if (rc != 0)
+		return rc;
 	rc = gcs_v4_presign(x->email,
 	    s->text[ST_REGION] != NULL ? s->text[ST_REGION] : "auto", rsa_sign,
 	    x, &q, uri);
@@ -261,13 +227,6 @@ static const struct answer answers[] = {
 	{ 400, "BadDigest",              "retry" },
 	{ 400, "InvalidPart",            "verify" },
 	{ 400, NULL,                     "wait" },
-	{ 408, NULL,                     "retry" },
-	{ 413, NULL,                     "quarantine" },
-	{ 429, NULL,                     "retry" },
-	{ 500, NULL,                     "retry" },
-	{ 502, NULL,                     "retry" },
-	{ 503, NULL,                     "retry" },
-	{ 504, NULL,                     "retry" },
 };
 /* clang-format on */
 

@@ -138,6 +138,14 @@ recipe_parts(struct recipe *r, int64_t size, int64_t count, int parallel)
 }
 
 int64_t
+part_size(int64_t size, int64_t wanted, int64_t most)
+{
+	while (part_count(size, wanted) > most)
+		wanted *= 2;
+	return wanted;
+}
+
+int64_t
 part_count(int64_t size, int64_t part_size)
 {
 	return size <= 0 ? 1 : (size + part_size - 1) / part_size;

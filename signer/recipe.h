@@ -64,7 +64,9 @@ void recipe_verify(
     struct recipe *r, bool size, const char *header, const char *digest);
 /* It goes in parts of size octets, count of them, `parallel` at a time. */
 void recipe_parts(struct recipe *r, int64_t size, int64_t count, int parallel);
-/* Is it `count` parts of what size, part n at what offset? */
+/* Parts of the size wanted, or as large as it takes for `most` of them. */
+int64_t part_size(int64_t size, int64_t wanted, int64_t most);
+/* How many parts are there, and how long is part n? */
 int64_t part_count(int64_t size, int64_t part_size);
 int64_t part_length(int64_t size, int64_t part_size, int64_t n);
 /* A text that was kept of an earlier step, or NULL. */

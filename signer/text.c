@@ -106,6 +106,16 @@ text_encode(struct text *t, const char *s, size_t n, bool slashes)
 	t->n = (size_t)(o - t->s);
 }
 
+void
+text_form(struct text *t, const char *name, const char *value)
+{
+	if (t->n != 0)
+		text_char(t, '&');
+	text_encode(t, name, strlen(name), false);
+	text_char(t, '=');
+	text_encode(t, value, strlen(value), false);
+}
+
 char *
 text_steal(struct text *t)
 {

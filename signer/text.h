@@ -25,6 +25,8 @@ void text_char(struct text *t, char c);
 void text_u64(struct text *t, uint64_t v);
 /* Percent-encode all but A-Z a-z 0-9 - . _ ~ and, if slashes, '/'. */
 void text_encode(struct text *t, const char *s, size_t n, bool slashes);
+/* Append name=value, encoded, after a '&' unless it is the first. */
+void text_form(struct text *t, const char *name, const char *value);
 /* The string, never NULL; the text is empty afterwards. free(). */
 char *text_steal(struct text *t);
 

@@ -17,33 +17,6 @@
 static const int ok_200[] = { 200, 0 };
 static const int ok_gone[] = { 204, 200, 404, 0 };
 
-/* Sign rq (its uri is set here) with its headers and query, and add it. */
-static int
-add(const struct storage *s, const struct upload *u, const struct pair *query,
-    size_t query_n, struct recipe_request *rq, struct recipe *r)
-{
-	struct sign_request sr = {
-		.method = rq->method,
-		.key = u->key,
-		.headers = rq->headers != NULL ? rq->headers->v : NULL,
-		.headers_n = rq->headers != NULL ? rq->headers->n : 0,
-		.query = query,
-		.query_n = query_n,
-		.at = u->at,
-		.expires = u->expires,
-		.cred = u->cred,
-	};
-	struct text uri = { 0 };
-	int rc = s->provider->sign(s, &sr, &uri);
-
-	if (rc == 0) {
-		rq->uri = uri.s;
-		recipe_add(r, rq);
-	}
-	text_fini(&uri);
-	return rc;
-}
-
 static void
 set(const struct xml_store *x, struct headers *h, const char *name,
     const char *value)
@@ -99,7 +72,7 @@ whole(const struct xml_store *x, const struct storage *s,
 
 	object_headers(x, s, u, &h);
 	x->whole_headers(s, u, &h);
-	rc = add(s, u, NULL, 0, &rq, r);
+	rc = provider_request(s, u, NULL, 0, &rq, r);
 	headers_fini(&h);
 	if (rc == 0)
 		verify_etag(x, r);
@@ -112,23 +85,12 @@ head(const struct xml_store *x, const struct storage *s, const struct upload *u,
 {
 	struct recipe_request rq = { .method = "HEAD", .ok = ok_200 };
 	char name[64];
-	int rc = add(s, u, NULL, 0, &rq, r);
+	int rc = provider_request(s, u, NULL, 0, &rq, r);
 
 	snprintf(name, sizeof(name), "%smeta-sha256", x->prefix);
 	if (rc == 0)
 		recipe_verify(r, true, name, "sha256-hex");
 	return rc;
-}
-
-/* Parts as large as asked for, or as 10,000 of them need. */
-static int64_t
-part_size(const struct storage *s, const struct upload *u)
-{
-	int64_t size = s->part_size;
-
-	while (part_count(u->size, size) > PARTS_MAX)
-		size *= 2;
-	return size;
 }
 
 static int
@@ -143,11 +105,11 @@ start(const struct xml_store *x, const struct storage *s,
 		.ok = ok_200,
 		.keep = { { "uploadId", "tag", "UploadId" } },
 	};
-	int64_t size = part_size(s, u);
+	int64_t size = part_size(u->size, s->part_size, PARTS_MAX);
 	int rc;
 
 	object_headers(x, s, u, &h);
-	rc = add(s, u, query, 1, &rq, r);
+	rc = provider_request(s, u, query, 1, &rq, r);
 	headers_fini(&h);
 	if (rc == 0) {
 		recipe_verify(r, false, NULL, NULL);
@@ -160,7 +122,7 @@ static int
 part(const struct xml_store *x, const struct storage *s, const struct upload *u,
     const char *id, struct recipe *r)
 {
-	int64_t size = part_size(s, u);
+	int64_t size = part_size(u->size, s->part_size, PARTS_MAX);
 	char number[24], name[32], length[24];
 	struct pair query[] = { { "partNumber", number }, { "uploadId", id } };
 	struct headers h = { .n = 0 };
@@ -182,7 +144,7 @@ part(const struct xml_store *x, const struct storage *s, const struct upload *u,
 	snprintf(length, sizeof(length), "%lld", (long long)rq.length);
 	if (x->signs_length)
 		headers_set(&h, "content-length", length);
-	rc = add(s, u, query, 2, &rq, r);
+	rc = provider_request(s, u, query, 2, &rq, r);
 	headers_fini(&h);
 	if (rc == 0)
 		verify_etag(x, r);
@@ -241,6 +203,7 @@ static int
 finish(const struct xml_store *x, const struct storage *s,
     const struct upload *u, const char *id, struct recipe *r)
 {
+	int64_t size = part_size(u->size, s->part_size, PARTS_MAX);
 	struct pair query[] = { { "uploadId", id } };
 	struct headers h = { .n = 0 };
 	struct text body = { 0 };
@@ -253,11 +216,11 @@ finish(const struct xml_store *x, const struct storage *s,
 	};
 	int rc;
 
-	rc = complete_body(u, part_count(u->size, part_size(s, u)), &body);
+	rc = complete_body(u, part_count(u->size, size), &body);
 	if (rc == 0) {
 		rq.text = body.s;
 		headers_set(&h, "content-type", "application/xml");
-		rc = add(s, u, query, 1, &rq, r);
+		rc = provider_request(s, u, query, 1, &rq, r);
 	}
 	headers_fini(&h);
 	text_fini(&body);
@@ -287,7 +250,7 @@ xml_recipe(const struct xml_store *x, const struct storage *s,
 		return part(x, s, u, id, r);
 	if (u->step == STEP_FINISH)
 		return finish(x, s, u, id, r);
-	rc = add(s, u, query, 1, &abort_rq, r);
+	rc = provider_request(s, u, query, 1, &abort_rq, r);
 	if (rc == 0)
 		recipe_verify(r, false, NULL, NULL);
 	return rc;
