@@ -7,6 +7,9 @@
  * first: the camera that has saved most per processor second; but nobody waits
  * longer than LINE_MS because of that.
  *
+ * What came to nothing lately is not tried with each of its like
+ * (image_policy.h), and over time the workers get a share of the processors.
+ *
  * What the worker says is not believed: the result is looked at and hashed
  * here, and the body that it says it read must have the hash of receipt.
  */
@@ -14,13 +17,16 @@
 
 #include <assert.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <sys/queue.h>
+#include <event2/event.h>
 
 #include "clock.h"
 #include "image_files.h"
+#include "image_policy.h"
 #include "image_stats.h"
 #include "log.h"
 #include "worker.h"
@@ -34,6 +40,7 @@
 #define CHILD_BODIES 64
 #define COPIES_MAX ((uint64_t)256 << 20) /* octets of copies at a time */
 #define LINE_MS 5000
+#define STUCK_MS 3000 /* no worker has ended a body for so long */
 #define KNOWN_FILES 64
 #define KNOWN_MAX 1024
 
@@ -52,6 +59,7 @@ struct image_run {
 	uint8_t in_sha256[32];
 	int64_t since_ms, cpu_us;
 	enum worker_step step;
+	bool tried; /* a worker shall shrink it: not only look */
 	image_fn fn;
 	void *arg;
 };
@@ -68,8 +76,11 @@ struct images {
 	unsigned line_n, active_n;
 	TAILQ_HEAD(knowns, known) known; /* the last made first */
 	unsigned known_n, known_files;
-	uint64_t copies; /* octets that the active may write */
-	int64_t job_ms;
+	uint64_t copies;          /* octets that the active may write */
+	int64_t job_ms, moved_ms; /* of the last body; when it ended */
+	struct image_budget budget;
+	unsigned cpu_percent, cores;
+	struct event *earned; /* the budget lets work go on */
 	struct image_stats *stats;
 };
 
@@ -100,7 +111,8 @@ image_wanted(const struct gateway_conf *c, const struct spool_item *it,
 		return false;
 	*out = (struct image_wish){ .lossy = mode == IMAGES_LOSSY,
 		.jpeg = (enum worker_jpeg)c->images_jpeg,
-		.quality = (unsigned)c->images_quality };
+		.quality = (unsigned)c->images_quality,
+		.cpu_percent = (unsigned)c->images_cpu.percent };
 	if (c->images_max_dimension != CONF_NONE)
 		out->max_dimension = (unsigned)c->images_max_dimension;
 	if (cam != NULL && cam->quality > 0)
@@ -194,6 +206,20 @@ made_new(const struct image_run *r)
 	return m;
 }
 
+/* Settings that make another result. */
+static uint32_t
+way_of(const struct image_wish *w)
+{
+	return (uint32_t)w->lossy | (uint32_t)w->jpeg << 1 | w->quality << 3 |
+	    w->max_dimension << 11;
+}
+
+static struct image_habit *
+habit_of(const struct image_run *r)
+{
+	return image_stats_habit(r->im->stats, r->device, r->task->content);
+}
+
 static void
 run_free(struct image_run *r)
 {
@@ -221,7 +247,7 @@ tell(const struct image_run *r, unsigned outcome, const struct image_made *m)
 	image_stats_add(
 	    r->im->stats, r->device, outcome, r->it.size, out, r->cpu_us);
 	if (outcome >= WORKER_DAMAGED && outcome != WORKER_UNSUPPORTED &&
-	    outcome != IMAGE_PASSED)
+	    outcome < WORKER_OUTCOMES)
 		log_warn("id=%s image %s: goes as it is", r->it.id,
 		    image_outcome_word(outcome));
 	else
@@ -229,6 +255,14 @@ tell(const struct image_run *r, unsigned outcome, const struct image_made *m)
 			  " cpu=%" PRId64 "us",
 		    r->it.id, image_outcome_word(outcome), r->it.size, out,
 		    r->cpu_us);
+}
+
+/* What a worker's work tells of the next such body. */
+static void
+learn(struct image_run *r, unsigned outcome)
+{
+	if (r->tried && outcome < WORKER_OUTCOMES)
+		image_habit_learn(habit_of(r), way_of(&r->wish), outcome);
 }
 
 /* Takes the run. */
@@ -248,6 +282,7 @@ run_end(struct image_run *r, unsigned outcome)
 		memcpy(m->sha256, r->task->out_sha256, 32);
 	}
 	m->damaged = outcome == WORKER_DAMAGED;
+	learn(r, outcome);
 	tell(r, outcome, m);
 	if (outcome != IMAGE_PASSED && outcome != WORKER_NONE)
 		remember(im, m);
@@ -275,9 +310,15 @@ on_worked(const struct worker_result *res, void *arg)
 	r->work = NULL;
 	r->cpu_us = res->cpu_us;
 	r->step = res->answer.step;
-	im->job_ms = (im->job_ms * 3 + res->wall_ms) / 4;
+	image_budget_spend(&im->budget, res->cpu_us);
+	if (res->outcome < WORKER_DIED) {
+		im->job_ms = (im->job_ms * 3 + res->wall_ms) / 4;
+		im->moved_ms = clock_ms();
+	}
 	if (res->outcome != WORKER_SMALLER) {
-		run_end(r, res->outcome);
+		run_end(r,
+		    res->outcome == WORKER_PLAIN && !r->tried ? IMAGE_UNLIKELY
+							      : res->outcome);
 		return;
 	}
 	/* a damaged file on disk: sending the original will find it out */
@@ -294,6 +335,7 @@ static void
 on_opened(struct image_task *t)
 {
 	struct image_run *r = t->arg;
+	bool jpeg = t->content == WORKER_JPEG;
 	struct worker_job job = { .size = r->it.size,
 		.jpeg = r->wish.jpeg,
 		.lossy = r->wish.lossy,
@@ -307,10 +349,17 @@ on_opened(struct image_task *t)
 		.cpu_s = 20 + (int64_t)(r->it.size / 2000000),
 	};
 
-	if (t->rc != 0) {
-		run_end(r, WORKER_FAILED);
+	if (t->rc != 0 || t->content == WORKER_PACKED) {
+		run_end(r, t->rc != 0 ? WORKER_FAILED : WORKER_PLAIN);
 		return;
 	}
+	r->tried = r->wish.again ||
+	    (!r->wish.look && image_habit_try(habit_of(r), way_of(&r->wish)));
+	if (!r->tried && !jpeg) {
+		run_end(r, IMAGE_UNLIKELY);
+		return;
+	}
+	job.look = !r->tried;
 	r->work = worker_run(
 	    r->im->pool, &job, &lim, t->fd_in, t->fd_out, on_worked, r);
 }
@@ -351,14 +400,32 @@ first_of(struct images *im)
 	return best;
 }
 
+/* Is there processor time for another one? If not, a timer waits for it. */
+static bool
+may_begin(struct images *im)
+{
+	int64_t ms = image_budget_wait(
+	    &im->budget, im->cpu_percent, im->cores, clock_ms());
+	struct timeval tv = { (time_t)(ms / 1000),
+		(suseconds_t)(ms % 1000) * 1000 };
+
+	if (ms > 0)
+		event_add(im->earned, &tv);
+	return ms == 0;
+}
+
 static void
 run_line(struct images *im)
 {
 	struct image_run *r;
 
 	while (im->active_n < im->children + 2 && (r = first_of(im)) != NULL) {
+		if (!may_begin(im))
+			return;
 		if (im->active_n > 0 && im->copies + r->it.size > COPIES_MAX)
 			return;
+		if (im->active_n == 0)
+			im->moved_ms = clock_ms();
 		if (im->pool == NULL)
 			pool_start(im);
 		TAILQ_REMOVE(&im->line, r, link);
@@ -381,6 +448,7 @@ image_start(struct images *im, const struct spool_item *it,
 
 	r->im = im;
 	r->wish = *wish;
+	im->cpu_percent = wish->cpu_percent;
 	memcpy(r->it.id, it->id, sizeof(r->it.id));
 	r->it.seq = it->seq;
 	r->it.size = it->size;
@@ -407,7 +475,14 @@ image_cancel(struct image_run *r)
 	run_line(im);
 }
 
-/* Who saves least per processor second. */
+static void
+on_earned(evutil_socket_t fd, short what, void *arg)
+{
+	run_line(arg);
+}
+
+/* Who saves least per processor second; a copy that is to be made again is
+ * let go last. */
 static struct image_run *
 last_of(struct images *im)
 {
@@ -416,7 +491,9 @@ last_of(struct images *im)
 
 	TAILQ_FOREACH(r, &im->line, link)
 	{
-		double rate = image_stats_of(im->stats, r->device)->rate;
+		double rate = r->wish.again
+		    ? HUGE_VAL
+		    : image_stats_of(im->stats, r->device)->rate;
 
 		if (worst == NULL || rate < least) {
 			least = rate;
@@ -426,17 +503,45 @@ last_of(struct images *im)
 	return worst;
 }
 
+/* Opened, and no child has it yet. */
+static struct image_run *
+first_opened(struct images *im)
+{
+	struct image_run *r;
+
+	TAILQ_FOREACH(r, &im->active, link)
+	if (r->work != NULL && !worker_begun(r->work))
+		break;
+	return r;
+}
+
+/* Nothing comes of keeping any for the workers. */
+static bool
+stuck(struct images *im)
+{
+	int64_t now = clock_ms();
+
+	return now - im->moved_ms >= STUCK_MS ||
+	    image_budget_wait(&im->budget, im->cpu_percent, im->cores, now) > 0;
+}
+
 void
 images_pass(struct images *im, unsigned n)
 {
-	while (n-- > 0 && im->line_n > im->children)
+	bool all = stuck(im);
+	unsigned keep = all ? 0 : im->children;
+	struct image_run *r;
+
+	for (; n > 0 && im->line_n > keep; n--)
 		run_end(last_of(im), IMAGE_PASSED);
+	for (; all && n > 0 && (r = first_opened(im)) != NULL; n--)
+		run_end(r, IMAGE_PASSED);
 }
 
 unsigned
 images_waiting(const struct images *im)
 {
-	return im->line_n;
+	return im->line_n + (im->pool != NULL ? worker_waiting(im->pool) : 0);
 }
 
 int64_t
@@ -456,6 +561,9 @@ images_new(struct event_base *base, struct spool *sp, const char *dir)
 	im->base = base;
 	im->sp = sp;
 	im->children = cores < 4 ? 1 : cores > 8 ? 4 : (unsigned)cores / 2;
+	im->cores = cores < 1 ? 1 : (unsigned)cores;
+	im->cpu_percent = 100;
+	im->earned = evtimer_new(base, on_earned, im);
 	im->files = image_files_new(base, sp, dir);
 	im->stats = image_stats_new();
 	TAILQ_INIT(&im->line);
@@ -475,6 +583,7 @@ images_free(struct images *im)
 	image_files_free(im->files);
 	worker_pool_free(im->pool);
 	image_stats_free(im->stats);
+	event_free(im->earned);
 	free(im);
 }
 

@@ -49,6 +49,9 @@ struct image_wish {
 	bool lossy;
 	enum worker_jpeg jpeg;
 	unsigned quality, max_dimension;
+	unsigned cpu_percent; /* of the processors, for all workers */
+	bool again; /* it was offered as a copy, which is to be made again */
+	bool look;  /* only whether it is damaged: the original was offered */
 };
 /* False: it goes as it is. pressure: the queue is old. */
 bool image_wanted(const struct gateway_conf *c, const struct spool_item *it,
@@ -75,7 +78,8 @@ int64_t images_job_ms(const struct images *im);
 /*
  * The uplink could send more than the workers give: up to n of those that wait
  * go as they are, those first whose cameras save least per processor second.
- * As many as workers are kept waiting, so that these do not starve either.
+ * As many as workers are kept waiting, so that these do not starve either;
+ * none if no worker has got anything done for a while.
  */
 void images_pass(struct images *im, unsigned n);
 

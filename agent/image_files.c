@@ -19,6 +19,7 @@
 #include <event2/event.h>
 #include <openssl/evp.h>
 
+#include "worker_magic.h"
 #include "xalloc.h"
 
 #define STACK (256 * 1024)
@@ -78,9 +79,16 @@ static int
 open_both(struct image_files *f, struct image_task *t)
 {
 	int rc = spool_open_body(f->sp, &t->it, &t->fd_in);
+	size_t n = t->it.size < MAGIC_OCTETS ? t->it.size : MAGIC_OCTETS;
+	uint8_t head[MAGIC_OCTETS];
 
 	if (rc != 0)
 		return rc;
+	if (pread(t->fd_in, head, n, 0) != (ssize_t)n)
+		return -EIO;
+	t->content = magic_content(head, n);
+	if (t->content == WORKER_PACKED)
+		return 0;
 	rc = open_nameless(f->dir);
 	if (rc < 0)
 		return rc;

@@ -12,6 +12,7 @@
 #include <sys/queue.h>
 
 #include "spool.h"
+#include "worker_proto.h"
 
 struct event_base;
 struct image_files;
@@ -21,8 +22,9 @@ struct image_task {
 	TAILQ_ENTRY(image_task) link;
 	void (*fn)(struct image_task *t); /* on the loop, once per call */
 	void *arg;
-	struct spool_item it; /* id, seq, size and sha256 are used */
-	int fd_in, fd_out;    /* -1: closed; the owner's */
+	struct spool_item it;        /* id, seq, size and sha256 are used */
+	int fd_in, fd_out;           /* -1: closed; the owner's */
+	enum worker_content content; /* by its first octets */
 	uint64_t out_size;
 	uint8_t out_sha256[32];
 	int rc;
@@ -36,7 +38,8 @@ struct image_files *image_files_new(
     struct event_base *base, struct spool *sp, const char *dir);
 /* All tasks must be over. NULL is accepted. */
 void image_files_free(struct image_files *f);
-/* Open the body and an empty, unlinked file. */
+/* Open the body, look what it is, and make an empty, unlinked file, unless it
+ * is packed already. */
 void image_files_open(struct image_files *f, struct image_task *t);
 /* Look whether fd_out holds out_size octets, and hash them. */
 void image_files_hash(struct image_files *f, struct image_task *t);

@@ -41,6 +41,7 @@ static const char *const words[IMAGE_OUTCOMES] = {
 	[WORKER_TIMEOUT] = "timeout",
 	[WORKER_NONE] = "no_worker",
 	[IMAGE_PASSED] = "passed",
+	[IMAGE_UNLIKELY] = "unlikely",
 };
 
 const char *
@@ -121,7 +122,7 @@ add(struct image_count *c, unsigned outcome, uint64_t size, uint64_t out_size,
 	c->bytes_out += out_size;
 	c->cpu_us += cpu_us;
 	c->outcomes[outcome]++;
-	if (outcome != IMAGE_PASSED)
+	if (outcome < WORKER_OUTCOMES)
 		c->rate = c->rate < 0 ? rate : c->rate * 0.8 + rate * 0.2;
 }
 
@@ -139,6 +140,13 @@ image_stats_of(const struct image_stats *s, const char *device)
 	const struct device *d = find(s, device);
 
 	return d != NULL ? &d->c : &s->other;
+}
+
+struct image_habit *
+image_stats_habit(
+    struct image_stats *s, const char *device, enum worker_content kind)
+{
+	return &get(s, device)->habits[kind];
 }
 
 static void

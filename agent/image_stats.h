@@ -8,17 +8,20 @@
 #include <stdint.h>
 #include <cjson/cJSON.h>
 
+#include "image_policy.h"
 #include "worker_proto.h"
 
-/* One more than the worker's: passed by because the uplink was faster. */
+/* Beside the worker's: the uplink was faster; others like it gained nothing. */
 #define IMAGE_PASSED WORKER_OUTCOMES
-#define IMAGE_OUTCOMES (WORKER_OUTCOMES + 1)
+#define IMAGE_UNLIKELY (WORKER_OUTCOMES + 1)
+#define IMAGE_OUTCOMES (WORKER_OUTCOMES + 2)
 
 struct image_count {
 	uint64_t bytes_in, bytes_out; /* before and after, of all seen */
 	uint64_t bodies, outcomes[IMAGE_OUTCOMES];
 	int64_t cpu_us;
 	double rate; /* octets saved per processor second, lately; < 0: new */
+	struct image_habit habits[WORKER_CONTENTS];
 };
 struct image_stats;
 
@@ -30,6 +33,9 @@ void image_stats_add(struct image_stats *s, const char *device,
 /* Of a camera; beyond 1,000 of them, of all others. */
 const struct image_count *image_stats_of(
     const struct image_stats *s, const char *device);
+/* What is known of its bodies of a kind, to be used and added to. */
+struct image_habit *image_stats_habit(
+    struct image_stats *s, const char *device, enum worker_content kind);
 void image_stats_json(const struct image_stats *s, cJSON *o, unsigned cameras);
 
 #endif

@@ -29,8 +29,9 @@
 
 #define OLD_MS 60000 /* `when = pressure`: the queue is older than this */
 #define STARVE_MS 100
-#define LOW 2      /* fewer under way: the uplink starves */
-#define PASS_MIN 2 /* so many go as they are at first */
+#define PATIENCE_MS 1000 /* at most: workers may be stuck */
+#define LOW 2            /* fewer under way: the uplink starves */
+#define PASS_MIN 2       /* so many go as they are at first */
 #define PASS_MAX 16
 #define CALM_MS 5000
 #define FAST_MS 2000
@@ -100,6 +101,8 @@ shrink_wanted(struct scheduler *s, struct delivery *d)
 		take(d, NULL);
 		return false;
 	}
+	d->wish.again = is_copy(&d->it);
+	d->wish.look = d->it.offered && !d->wish.again;
 	if (!d->it.offered && now < s->fast_until_ms &&
 	    images_waiting(a->images) > 0)
 		return false;
@@ -156,6 +159,8 @@ shrink_balance(struct scheduler *s)
 		return 0;
 	}
 	patience = STARVE_MS + 2 * images_job_ms(im);
+	if (patience > PATIENCE_MS)
+		patience = PATIENCE_MS;
 	if (s->starved_ms == 0)
 		s->starved_ms = now;
 	if (now - s->starved_ms < patience)

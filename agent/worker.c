@@ -539,6 +539,12 @@ worker_cancel(struct worker_run *r)
 	free(r);
 }
 
+bool
+worker_begun(const struct worker_run *r)
+{
+	return r->child != NULL;
+}
+
 unsigned
 worker_waiting(const struct worker_pool *p)
 {

@@ -9,6 +9,7 @@
 #ifndef WORKER_H
 #define WORKER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "worker_proto.h"
@@ -53,6 +54,8 @@ struct worker_run *worker_run(struct worker_pool *p,
 /* fn is not called; a child that has it is killed. NULL is accepted. */
 void worker_cancel(struct worker_run *r);
 
+/* Has a child taken it up? */
+bool worker_begun(const struct worker_run *r);
 /* Bodies that wait for a child. */
 unsigned worker_waiting(const struct worker_pool *p);
 /* Of the children; 0 until the first has said hello. */

@@ -29,8 +29,6 @@ struct image_out {
 
 /* ---- worker_sniff.c ------------------------------------------------------ */
 
-enum worker_content sniff_content(const uint8_t *p, size_t n);
-
 /* A JPEG as its markers tell, nothing decoded. */
 struct jpeg_shape {
 	uint32_t width, height;

@@ -6,6 +6,7 @@
  * says so and the original goes.
  */
 #include "worker_codec.h"
+#include "worker_magic.h"
 
 #include <errno.h>
 #include <malloc.h>
@@ -14,7 +15,6 @@
 #include <unistd.h>
 #include <openssl/evp.h>
 
-#define HEAD 64
 #define MAX_SCANS 64
 /* Smaller than this there is nothing to gain. */
 #define MIN_BODY 256
@@ -86,6 +86,8 @@ shrink_jpeg(struct work *w)
 	w->a->height = s.height;
 	if (s.flaw != NULL)
 		return WORKER_DAMAGED;
+	if (j->look)
+		return WORKER_PLAIN;
 	if (j->lossy) {
 		w->a->step = WORKER_STEP_LOSSY;
 		return jpeg_lossy(w->in, n, &s, &w->lim, j->quality,
@@ -132,7 +134,7 @@ shrink_image(struct work *w)
 	enum worker_outcome o = WORKER_FAILED;
 
 	/* Less than a fiftieth is not worth other octets. */
-	w->out.cap = n - n / 50;
+	w->out.cap = w->job->look ? 1 : n - n / 50;
 	w->in = malloc(n);
 	w->out.data = malloc(w->out.cap);
 	if (w->in == NULL || w->out.data == NULL) {
@@ -141,7 +143,6 @@ shrink_image(struct work *w)
 	}
 	if (read_body(w->fd_in, w->in, n) != 0)
 		goto out;
-	EVP_Digest(w->in, n, w->a->in_sha256, NULL, EVP_sha256(), NULL);
 	if (w->a->content == WORKER_JPEG)
 		o = shrink_jpeg(w);
 	else if (shrink_raw(w, &o) != 0) {
@@ -150,6 +151,8 @@ shrink_image(struct work *w)
 	}
 	if (o != WORKER_SMALLER)
 		goto out;
+	/* nobody asks which octets did not get smaller */
+	EVP_Digest(w->in, n, w->a->in_sha256, NULL, EVP_sha256(), NULL);
 	w->a->out_size = w->out.n;
 	if (write_result(w->fd_out, w->out.data, w->out.n) != 0)
 		o = WORKER_FAILED;
@@ -163,14 +166,16 @@ static enum worker_outcome
 shrink(struct work *w)
 {
 	const struct worker_job *j = w->job;
-	uint8_t head[HEAD];
-	size_t n = j->size < HEAD ? (size_t)j->size : HEAD;
+	uint8_t head[MAGIC_OCTETS];
+	size_t n = j->size < sizeof(head) ? (size_t)j->size : sizeof(head);
 
 	if (j->size < MIN_BODY)
 		return WORKER_PLAIN;
 	if (read_body(w->fd_in, head, n) != 0)
 		return WORKER_FAILED;
-	w->a->content = sniff_content(head, n);
+	w->a->content = magic_content(head, n);
+	if (j->look && w->a->content != WORKER_JPEG)
+		return WORKER_PLAIN;
 	switch (w->a->content) {
 	case WORKER_PACKED:
 		return WORKER_PLAIN;

@@ -422,11 +422,16 @@ jpeg_progressive(const uint8_t *p, size_t n, const struct jpeg_shape *shape,
 	struct recode r = {
 		.p = p, .n = n, .shape = shape, .lim = lim, .out = out
 	};
+	enum worker_outcome o;
 
 	/* MPF tells offsets of further pictures, which would change. */
 	if (shape->several)
 		return WORKER_UNSUPPORTED;
-	return run(&r, recode);
+	/* nobody writes such with tables that could be better */
+	if (shape->sof != 0xc2)
+		return run(&r, recode);
+	o = run(&r, look);
+	return o == WORKER_PLAIN ? WORKER_NO_GAIN : o;
 }
 
 enum worker_outcome

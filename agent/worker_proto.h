@@ -12,7 +12,7 @@
 
 #include <stdint.h>
 
-#define WORKER_VERSION 1
+#define WORKER_VERSION 2
 #define WORKER_MAGIC 0x45484957 /* "EHIW" */
 #define WORKER_FD 3             /* the worker's end of the pair */
 
@@ -36,8 +36,9 @@ struct worker_job {
 	uint32_t lossy; /* 1: JPEGs may lose detail */
 	uint32_t quality;       /* of lossy: 1..100 */
 	uint32_t max_dimension; /* of lossy: longest side; 0: any */
-	uint64_t max_pixels;    /* larger images are left alone */
-	uint64_t max_body;      /* larger bodies are left alone */
+	uint32_t look; /* 1: only say whether a JPEG is whole, by its markers */
+	uint64_t max_pixels; /* larger images are left alone */
+	uint64_t max_body;   /* larger bodies are left alone */
 };
 
 /* What the body is. */

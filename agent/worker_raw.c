@@ -7,6 +7,7 @@
  * would write it differently. The header (resolution, comments) goes along.
  */
 #include "worker_codec.h"
+#include "worker_magic.h"
 
 #include <errno.h>
 #include <string.h>
@@ -118,7 +119,7 @@ int
 raw_shape(
     const uint8_t *p, size_t n, uint64_t max_pixels, struct raw_shape *out)
 {
-	switch (sniff_content(p, n)) {
+	switch (magic_content(p, n)) {
 	case WORKER_BMP:
 		return bmp_shape(p, n, max_pixels, out);
 	case WORKER_PNM:

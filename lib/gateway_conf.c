@@ -122,6 +122,8 @@ static const struct conf_key keys[] = {
 	  "JPEG quality of mode lossy" },
 	{ "images", "max_dimension", CONF_INT, AT(images_max_dimension), "none", "16", "65500", NULL, RL | NN,
 	  "longest side of a picture in mode lossy" },
+	{ "images", "cpu_share", CONF_SHARE, AT(images_cpu), "50 %", NULL, NULL, NULL, RL,
+	  "part of the processors that image workers may use over time" },
 };
 #undef AT
 #define AT(field) offsetof(struct camera_conf, field)
@@ -386,6 +388,9 @@ check_claims(const struct gateway_conf *c, struct conf_problems *p)
 static void
 check_images(const struct gateway_conf *c, struct conf_problems *p)
 {
+	if (!c->images_cpu.is_percent || c->images_cpu.percent < 1)
+		conf_problem(p, "images", "cpu_share",
+		    "cpu_share: a part of the processors, 1 %% to 100 %%");
 #ifndef HAVE_JXL
 	if (c->images_jpeg == JPEG_JXL)
 		conf_problem(p, "images", "jpeg",

@@ -49,6 +49,7 @@ struct gateway_conf {
 	/* [images] */
 	int images_mode, images_jpeg, images_when;
 	int64_t images_quality, images_max_dimension; /* CONF_NONE: any */
+	struct conf_share images_cpu;                 /* a percentage */
 	/* [camera NAME] */
 	struct camera_conf *cameras;
 	size_t cameras_n;

@@ -183,6 +183,18 @@ ok(!exists $cam{'cam-off'}, 'what is off is not looked at');
 ($rc, $out) = $site->ctl('status');
 like($out, qr/^images .* saved/m, 'status tells it in words');
 
+# ---- nothing gets smaller: not each is tried ---------------------------------
+send_one("cam-noise/$_.bin", "$_$noise", 'application/octet-stream') for 1 .. 40;
+ok($site->drained(30, $sent), 'noise is delivered');
+ok(wait_for(sub {
+	my ($c) = grep { $_->{device} eq 'cam-noise' }
+	    @{ images_status()->{cameras} // [] };
+	my $o = $c->{outcomes} // {};
+	($o->{unlikely} // 0) >= 20
+	    && ($o->{unlikely} // 0) + ($o->{incompressible} // 0)
+	    + ($o->{passed} // 0) == 40;
+}), 'most of it without a try') or diag(json_encode(images_status()));
+
 # ---- bombs -----------------------------------------------------------------
 my $bomb = $jpeg;
 my $sof = index($bomb, "\xff\xc0");
@@ -206,7 +218,8 @@ cmp_ok($worst, '<', 1 * Edgehaul::slowness(),
 	'other cameras are not held up') or diag("$worst s");
 ok(wait_for(sub {
 	my $o = images_status()->{outcomes};
-	($o->{too_large} // 0) + ($o->{passed} // 0) >= ($has_jpeg ? 10 : 0);
+	($o->{too_large} // 0) + ($o->{passed} // 0) + ($o->{unlikely} // 0)
+	    >= ($has_jpeg ? 10 : 0);
 }), 'they are left alone') or diag(json_encode(images_status()));
 
 # ---- JPEG XL ---------------------------------------------------------------

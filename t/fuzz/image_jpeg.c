@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "worker_codec.h"
+#include "worker_magic.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
@@ -18,7 +19,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	struct jpeg_shape s;
 	enum worker_outcome o;
 
-	if (n < 4 || sniff_content(data, n) != WORKER_JPEG)
+	if (n < 4 || magic_content(data, n) != WORKER_JPEG)
 		return 0;
 	n--;
 	jpeg_shape(data, n, &s);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "worker_codec.h"
+#include "worker_magic.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
@@ -15,7 +16,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	struct image_out out = { NULL, 0, 0 };
 	struct jpeg_shape s;
 
-	if (sniff_content(data, n) != WORKER_JPEG)
+	if (magic_content(data, n) != WORKER_JPEG)
 		return 0;
 	jpeg_shape(data, n, &s);
 	out.cap = 2 * n + 4096;

@@ -290,6 +290,28 @@ test_damaged(void **state)
 	free(b.p);
 }
 
+/* Only looked at: what is cut short is seen, nothing is coded. */
+static void
+test_look(void **state)
+{
+	struct worker_job job = plain_job;
+	struct body b = load("camera.jpg"), out;
+	char text[4096];
+
+	job.look = 1;
+	for (job.jpeg = 0; job.jpeg <= WORKER_KEEP; job.jpeg++) {
+		assert_int_equal(
+		    shrink(job, b.p, b.n, &out).outcome, WORKER_PLAIN);
+		assert_int_equal(
+		    shrink(job, b.p, b.n - 9, &out).outcome, WORKER_DAMAGED);
+	}
+	memset(text, 'a', sizeof(text));
+	assert_int_equal(
+	    shrink(job, (uint8_t *)text, sizeof(text), &out).outcome,
+	    WORKER_PLAIN);
+	free(b.p);
+}
+
 static void
 test_fill(void **state)
 {
@@ -577,6 +599,7 @@ main(void)
 		cmocka_unit_test(test_same_again),
 		cmocka_unit_test(test_no_gain),
 		cmocka_unit_test(test_damaged),
+		cmocka_unit_test(test_look),
 		cmocka_unit_test(test_fill),
 		cmocka_unit_test(test_bombs),
 		cmocka_unit_test(test_endless_scans),
