@@ -2,7 +2,9 @@
 # Every case of the HTTP corpus against the real proxy: answers and what is kept
 #
 # t/data/http-corpus/README.md tells the format. Each case of up to 4 KB is sent
-# whole, one octet at a time, and cut in pieces of three sizes.
+# whole, one octet at a time, and cut in pieces of three sizes. Then the same
+# whole requests as an independent parser reads them (t/lib/backends/oracle):
+# where it differs, doc/http-oracle.md must say so, and nothing else.
 use strict;
 use warnings;
 use Edgehaul;
@@ -67,6 +69,14 @@ sub kept {
 	    grep { $_->{status} =~ /^2/ } @{ $r->{answers} };
 }
 
+# The same as the oracle says it: what was kept, then whether one was refused.
+sub outcome {
+	my ($e, $r) = @_;
+	my $refused = grep { $_->{status} !~ /^2/ } @{ $r->{answers} };
+	$refused ||= $r->{closed} && @{ $r->{answers} } < @{ $e->{answers} };
+	return join ', ', kept($r), $refused ? 'refused' : ();
+}
+
 sub accepted { $box->get('/-/status.json')->{json}{ledger}{accepted} }
 
 # One run of a case; '' or what is wrong.
@@ -83,6 +93,7 @@ sub run_case {
 	my $why = judge($e, $r);
 	return $why if $why ne '';
 	my @kept = kept($r);
+	$e->{outcome} //= outcome($e, $r);
 	my $more = accepted() - $before;
 	return "$more kept, answered " . @kept if $more != @kept;
 	return "kept $more, not $e->{stored}"
@@ -92,10 +103,12 @@ sub run_case {
 	return '';
 }
 
+my %outcome;
 for my $name (@cases) {
 	my $e = expectation($name);
 	my $bytes = slurp("$corpus/$name.req");
 	is(run_case($e, $bytes), '', $name);
+	$outcome{$name} = $e->{outcome};
 	next if length $bytes > 4096;
 	is(run_case($e, $bytes, pieces => 1), '', "$name, octet by octet");
 	my $wrong = '';
@@ -104,6 +117,44 @@ for my $name (@cases) {
 		$wrong ||= run_case($e, $bytes, pieces => $at, pause => 0.01);
 	}
 	is($wrong, '', "$name, cut in pieces");
+}
+
+# ---- the oracle ------------------------------------------------------------
+
+# Rows of the table: case, what the gateway keeps, what the oracle keeps.
+sub table {
+	my %row;
+	for (split /\n/, slurp(Edgehaul::top_srcdir() . '/doc/http-oracle.md')) {
+		$row{$1} = [$2, $3] if /^\| `([\w-]+)` \| ([^|]*) \| ([^|]*) \|/;
+	}
+	return \%row;
+}
+
+# "LENGTH SHA256, refused" as it stands in the table, without the sums.
+sub brief {
+	my $s = join ', ', map { /^(\d+) / ? "$1 octets" : $_ } split /, /, $_[0];
+	return $s eq '' ? 'nothing' : $s;
+}
+
+SKIP: {
+	Edgehaul::need(1, 'python3-h11');
+	my ($rc, $out, $err) = Edgehaul->run(
+		Edgehaul::top_srcdir() . '/t/lib/backends/oracle', $corpus);
+	is($rc, 0, 'the oracle ends well') or diag($err);
+	my %oracle = map { /^(\S+) (.*)/ ? ($1 => $2) : () } split /\n/, $out;
+	is(scalar(keys %oracle), scalar(@cases), 'and has read every case');
+	my $known = table();
+	for my $name (@cases) {
+		my ($we, $it) = ($outcome{$name}, $oracle{$name});
+		my $row = delete $known->{$name};
+		if ($row) {
+			is_deeply([brief($we), brief($it)], $row,
+				"$name differs as doc/http-oracle.md says");
+		} else {
+			is($we, $it, "$name: the oracle reads the same octets");
+		}
+	}
+	is(join(' ', sort keys %$known), '', 'every row is of a case');
 }
 is($box->get('/-/health')->{status}, 200, 'the proxy is well after all that');
 ok($box->proxy->stop, 'and stops cleanly');

@@ -194,6 +194,10 @@ sub prism_main { node_modules() . '/@stoplight/prism-cli/dist/index.js' }
 my %there = (
 	azurite => sub { have('node') && -f azurite_main() },
 	prism => sub { have('node') && -f prism_main() },
+	'python3-h11' => sub { # Debian's own python, which has it
+		-x '/usr/bin/python3'
+		    && system('/usr/bin/python3 -c "import h11" 2>&-') == 0;
+	},
 	postgresql => sub {
 		have('psql') && system('bash',
 			"$top/t/lib/backends/postgresql", 'there') == 0;
