@@ -54,7 +54,7 @@ static int
 whole(const struct storage *s, const struct upload *u, struct recipe *r)
 {
 	struct pair query[] = { { "sp",
-	    azure_put_permissions(s->no_overwrite) } };
+	    azure_put_permissions(s->no_overwrite && u->if_match == NULL) } };
 	struct headers h = { .n = 0 };
 	struct recipe_request rq = {
 		.method = "PUT",
@@ -67,8 +67,7 @@ whole(const struct storage *s, const struct upload *u, struct recipe *r)
 
 	headers_set(&h, "x-ms-blob-type", "BlockBlob");
 	object_headers(s, u, &h);
-	if (s->no_overwrite)
-		headers_set(&h, "If-None-Match", "*");
+	provider_condition(s, u, &h);
 	rc = provider_request(s, u, query, 1, &rq, r);
 	headers_fini(&h);
 	if (rc == 0)
@@ -100,7 +99,7 @@ block_id(int64_t n)
 static int
 block(const struct storage *s, const struct upload *u, struct recipe *r)
 {
-	int64_t size = part_size(u->size, s->part_size, BLOCKS_MAX);
+	int64_t size = part_size(u->size, upload_part_size(s, u), BLOCKS_MAX);
 	char *id = block_id(u->part);
 	struct pair query[] = { { "sp", "cw" }, { "comp", "block" },
 		{ "blockid", id } };
@@ -125,8 +124,8 @@ block(const struct storage *s, const struct upload *u, struct recipe *r)
 static int
 block_list(const struct storage *s, const struct upload *u, struct recipe *r)
 {
-	int64_t count =
-	    part_count(u->size, part_size(u->size, s->part_size, BLOCKS_MAX));
+	int64_t count = part_count(
+	    u->size, part_size(u->size, upload_part_size(s, u), BLOCKS_MAX));
 	struct pair query[] = { { "sp", "cw" }, { "comp", "blocklist" } };
 	struct headers h = { .n = 0 };
 	struct text body = { 0 };
@@ -153,8 +152,7 @@ block_list(const struct storage *s, const struct upload *u, struct recipe *r)
 	rq.text = body.s;
 	headers_set(&h, "Content-Type", "application/xml");
 	object_headers(s, u, &h);
-	if (s->no_overwrite)
-		headers_set(&h, "If-None-Match", "*");
+	provider_condition(s, u, &h);
 	rc = provider_request(s, u, query, 2, &rq, r);
 	headers_fini(&h);
 	text_fini(&body);
@@ -170,7 +168,7 @@ look(const struct storage *s, const struct upload *u, struct recipe *r)
 {
 	static const int ok_look[] = { 404, 200, 0 };
 	struct recipe_request look = { .method = "HEAD", .ok = ok_look };
-	int64_t size = part_size(u->size, s->part_size, BLOCKS_MAX);
+	int64_t size = part_size(u->size, upload_part_size(s, u), BLOCKS_MAX);
 	int rc = provider_request(s, u, NULL, 0, &look, r);
 
 	if (rc != 0)
@@ -181,11 +179,26 @@ look(const struct storage *s, const struct upload *u, struct recipe *r)
 	return 0;
 }
 
+static int
+get(const struct storage *s, const struct upload *u, struct recipe *r)
+{
+	struct recipe_request rq = { .method = "GET",
+		.ok = ok_200,
+		.keep = { { "etag", "header", "ETag" } } };
+	int rc = provider_request(s, u, NULL, 0, &rq, r);
+
+	if (rc == 0)
+		recipe_verify(r, false, NULL, NULL);
+	return rc;
+}
+
 int
 azure_recipe(const struct storage *s, const struct upload *u, struct recipe *r)
 {
 	if (strcmp(u->method, "HEAD") == 0)
 		return head(s, u, r);
+	if (strcmp(u->method, "GET") == 0)
+		return get(s, u, r);
 	if (strcmp(u->method, "PUT") != 0)
 		return -EOPNOTSUPP;
 	switch (u->step) {

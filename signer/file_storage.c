@@ -78,6 +78,10 @@ reply_error(struct transfer *t)
 		refuse(t->rq, 409, "Objects are never written over.",
 		    "Another object has this key");
 		break;
+	case -ESTALE:
+		refuse(t->rq, 412, "Read it again.",
+		    "The object is not the one that was to be replaced");
+		break;
 	case -EISDIR:
 	case -ENOTDIR:
 		refuse(t->rq, 409, "A key cannot be the folder of another.",
@@ -148,6 +152,71 @@ add_metadata(struct transfer *t)
 	cJSON_Delete(o);
 }
 
+/*
+ * One range of octets (RFC 9110 section 14): "bytes=A-B", "A-" or "-N". False:
+ * it is none, the whole is the answer. An empty one cannot be met.
+ */
+static bool
+take_range(const char *s, uint64_t size, uint64_t *from, uint64_t *n)
+{
+	unsigned long long a, b;
+	char end;
+
+	if (s == NULL || strncasecmp(s, "bytes=", 6) != 0)
+		return false;
+	s += 6;
+	if (sscanf(s, "-%llu%c", &b, &end) == 1 && s[1] != '-') {
+		*n = b < size ? b : size;
+		*from = size - *n;
+		return true;
+	}
+	if (s[0] < '0' || s[0] > '9')
+		return false;
+	if (sscanf(s, "%llu-%llu%c", &a, &b, &end) != 2) {
+		if (sscanf(s, "%llu-%c", &a, &end) != 1 || strchr(s, ','))
+			return false;
+		b = UINT64_MAX;
+	}
+	if (b < a)
+		return false;
+	*from = a;
+	*n = a >= size ? 0 : b >= size ? size - a : b - a + 1;
+	return true;
+}
+
+/* The whole or the range that was asked for. */
+static void
+reply_range(struct transfer *t)
+{
+	uint64_t size = (uint64_t)t->meta.size, from = 0, n = size;
+	bool get = strcmp(t->claim.method, "GET") == 0;
+	bool range = get && http_request_header(t->rq, "If-Range") == NULL &&
+	    take_range(http_request_header(t->rq, "Range"), size, &from, &n);
+	char text[80];
+
+	http_reply_header(t->rq, "Accept-Ranges", "bytes");
+	if (range && n == 0) {
+		snprintf(text, sizeof(text), "bytes */%llu",
+		    (unsigned long long)size);
+		http_reply_header(t->rq, "Content-Range", text);
+		http_reply(t->rq, 416, NULL, NULL, 0);
+		return;
+	}
+	if (range) {
+		snprintf(text, sizeof(text), "bytes %llu-%llu/%llu",
+		    (unsigned long long)from,
+		    (unsigned long long)(from + n - 1),
+		    (unsigned long long)size);
+		http_reply_header(t->rq, "Content-Range", text);
+	}
+	http_reply_begin(t->rq, range ? 206 : 200,
+	    t->meta.type != NULL ? t->meta.type : "application/octet-stream", n,
+	    NULL, NULL);
+	if (strcmp(t->claim.method, "HEAD") != 0 && n > 0)
+		http_reply_sendfile(t->rq, t->fd, from, n);
+	http_reply_end(t->rq);
+}
+
 static void
 reply_get(struct transfer *t)
 {
@@ -163,12 +232,7 @@ reply_get(struct transfer *t)
 	if (t->meta.encoding != NULL)
 		http_reply_header(t->rq, "Content-Encoding", t->meta.encoding);
 	add_metadata(t);
-	http_reply_begin(t->rq, 200,
-	    t->meta.type != NULL ? t->meta.type : "application/octet-stream",
-	    (uint64_t)t->meta.size, NULL, NULL);
-	if (strcmp(t->claim.method, "HEAD") != 0 && t->meta.size > 0)
-		http_reply_sendfile(t->rq, t->fd, 0, (uint64_t)t->meta.size);
-	http_reply_end(t->rq);
+	reply_range(t);
 }
 
 /* ---- threads ------------------------------------------------------------- */
@@ -206,7 +270,7 @@ run(void *arg)
 			t->rc = object_begin(d, &t->writer);
 		if (t->rc == 0)
 			t->rc = object_commit(t->writer, c->tenant, c->storage,
-			    c->key, &t->meta, &t->why);
+			    c->key, c->replace, &t->meta, &t->why);
 		t->writer = NULL;
 		break;
 	case JOB_ABORT:

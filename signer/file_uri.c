@@ -29,6 +29,7 @@ file_claim_fini(struct file_claim *c)
 	free(c->type);
 	free(c->encoding);
 	free(c->metadata);
+	free(c->replace);
 	memset(c, 0, sizeof(*c));
 }
 
@@ -81,6 +82,7 @@ file_uri_write(
 	add_text(uri, "&X-Edge-Type=", c->type);
 	add_text(uri, "&X-Edge-Encoding=", c->encoding);
 	add_text(uri, "&X-Edge-Meta=", c->metadata);
+	add_text(uri, "&X-Edge-Replace=", c->replace);
 	sign(k, uri->s + path, query - 1 - path, uri->s + query, uri->n - query,
 	    hex);
 	text_str(uri, SIGNATURE);
@@ -104,6 +106,7 @@ take(struct file_claim *c, const char *name, size_t name_n, const char *value,
 		{ "X-Edge-Type", &c->type, NULL },
 		{ "X-Edge-Encoding", &c->encoding, NULL },
 		{ "X-Edge-Meta", &c->metadata, NULL },
+		{ "X-Edge-Replace", &c->replace, NULL },
 	};
 	char *text;
 	size_t n;

@@ -21,6 +21,7 @@ struct file_claim {
 	char *method, *tenant, *storage, *key;
 	char *sha256, *type, *encoding;
 	char *metadata; /* a JSON object of texts */
+	char *replace;  /* the object whose SHA-256 this is */
 	int64_t size;
 	int64_t expiry; /* Unix seconds */
 };

@@ -33,28 +33,6 @@ device_ok(const char *s)
 	return true;
 }
 
-/* No '.' or '..' or empty segments, not absolute; ends in a slash. */
-static bool
-prefix_ok(const char *p)
-{
-	size_t n = strlen(p);
-
-	if (n < 2 || n > 256 || p[n - 1] != '/' || !json_utf8(p, n))
-		return false;
-	for (const char *s = p; *s != '\0';) {
-		size_t len = strcspn(s, "/");
-
-		if (len == 0 || (len == 1 && s[0] == '.') ||
-		    (len == 2 && s[0] == '.' && s[1] == '.'))
-			return false;
-		for (size_t i = 0; i < len; i++)
-			if ((unsigned char)s[i] < 0x20 || s[i] == 0x7f)
-				return false;
-		s += len + 1;
-	}
-	return true;
-}
-
 /* ---- documents ----------------------------------------------------------- */
 
 static void

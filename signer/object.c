@@ -2,7 +2,8 @@
  * object.c - objects of FILE storages on disk
  *
  * Written to .tmp/, synced, then linked to its name: link(2) fails where there
- * is one already, so nothing is ever written over. The folders on the way are
+ * is one already, so nothing is ever written over; what replaces an object that
+ * was named by its hash is renamed over it. The folders on the way are
  * opened one by one without following links, so no key leads outside. Type,
  * encoding and SHA-256 are an extended attribute of the file itself; where the
  * file system has none they stand in meta_dir under the hash of the name,
@@ -13,6 +14,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,6 +35,7 @@
 
 struct object_dir {
 	int fd, tmp_fd, meta_fd;
+	pthread_mutex_t replacing;
 };
 struct object_writer {
 	struct object_dir *d;
@@ -117,6 +120,7 @@ object_dir_open(
 	int rc = make_path(dir);
 
 	d->fd = d->tmp_fd = d->meta_fd = -1;
+	pthread_mutex_init(&d->replacing, NULL);
 	if (rc == 0)
 		rc = make_path(meta_dir);
 	if (rc == 0 && (d->fd = open(dir, flags)) < 0)
@@ -145,6 +149,7 @@ object_dir_close(struct object_dir *d)
 		close(d->tmp_fd);
 	if (d->meta_fd >= 0)
 		close(d->meta_fd);
+	pthread_mutex_destroy(&d->replacing);
 	free(d);
 }
 
@@ -448,18 +453,44 @@ keep_meta(struct object_writer *w, const char *tenant, const char *storage,
 	return rc;
 }
 
-int
-object_commit(struct object_writer *w, const char *tenant, const char *storage,
-    const char *key, struct object_meta *m, const char **why_out)
+/*
+ * Over the object whose SHA-256 is `replace`, one writer after the other. 1:
+ * it is these very bytes already.
+ */
+static int
+replace_object(struct object_writer *w, int at, const char *last,
+    const char *tenant, const char *storage, const char *key,
+    const char *replace, const struct object_meta *m)
 {
-	char last[256];
-	int at = -1, rc = check_received(w, m, why_out);
+	struct object_meta seen = { 0 };
+	int rc;
 
-	if (rc == 0) {
-		at = open_parent(w->d, tenant, storage, key, true, last);
-		rc = at < 0 ? at : 0;
+	snprintf(seen.sha256, sizeof(seen.sha256), "%s", replace);
+	pthread_mutex_lock(&w->d->replacing);
+	rc = compare(w->d, at, last, tenant, storage, key, m);
+	if (rc == -EEXIST) {
+		rc = compare(w->d, at, last, tenant, storage, key, &seen);
+		rc = rc == -EEXIST ? -ESTALE : rc == 1 ? 0 : rc;
+		if (rc == 0)
+			rc = keep_meta(w, tenant, storage, key, m);
+		if (rc == 0 && fsync(w->fd) != 0)
+			rc = -errno;
+		if (rc == 0 && renameat(w->d->tmp_fd, w->name, at, last) != 0)
+			rc = -errno;
 	}
-	if (rc == 0 && faccessat(at, last, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+	pthread_mutex_unlock(&w->d->replacing);
+	return rc;
+}
+
+/* To a name that is free. */
+static int
+link_object(struct object_writer *w, int at, const char *last,
+    const char *tenant, const char *storage, const char *key,
+    const struct object_meta *m)
+{
+	int rc = 0;
+
+	if (faccessat(at, last, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
 		rc = compare(w->d, at, last, tenant, storage, key, m);
 	if (rc == 0)
 		rc = keep_meta(w, tenant, storage, key, m);
@@ -469,6 +500,26 @@ object_commit(struct object_writer *w, const char *tenant, const char *storage,
 		rc = errno != EEXIST
 		    ? -errno
 		    : compare(w->d, at, last, tenant, storage, key, m);
+	return rc;
+}
+
+int
+object_commit(struct object_writer *w, const char *tenant, const char *storage,
+    const char *key, const char *replace, struct object_meta *m,
+    const char **why_out)
+{
+	char last[256];
+	int at = -1, rc = check_received(w, m, why_out);
+
+	if (rc == 0) {
+		at = open_parent(w->d, tenant, storage, key, true, last);
+		rc = at < 0 ? at : 0;
+	}
+	if (rc == 0 && replace != NULL)
+		rc = replace_object(
+		    w, at, last, tenant, storage, key, replace, m);
+	else if (rc == 0)
+		rc = link_object(w, at, last, tenant, storage, key, m);
 	/* Also when it was there: who put it may not have synced it yet. */
 	if (rc >= 0 && fsync(at) != 0)
 		rc = -errno;

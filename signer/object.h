@@ -3,7 +3,7 @@
  *
  * DIR/TENANT/STORAGE/KEY, so that `find` shows them. Calls block: they are
  * made on threads. An object is complete or not there, and once there its
- * bytes never change.
+ * bytes never change, unless a writer was told which ones it replaces.
  */
 #ifndef OBJECT_H
 #define OBJECT_H
@@ -37,12 +37,13 @@ int object_write(struct object_writer *w, const void *p, size_t n);
 /*
  * Make it durable under its name; m has what is to be kept (sha256 and size are
  * filled in). Takes w. 0: new. 1: the same bytes were there. -EEXIST: others
- * are. -EBADMSG, *why_out (static): size or SHA-256 of m, if given, do not fit.
- * -EISDIR, -ENOTDIR: another key stands in the way.
+ * are; if replace is their SHA-256 (64 digits), they are replaced, else
+ * -ESTALE. -EBADMSG, *why_out (static): size or SHA-256 of m, if given, do not
+ * fit. -EISDIR, -ENOTDIR: another key stands in the way.
  */
 int object_commit(struct object_writer *w, const char *tenant,
-    const char *storage, const char *key, struct object_meta *m,
-    const char **why_out);
+    const char *storage, const char *key, const char *replace,
+    struct object_meta *m, const char **why_out);
 void object_abort(struct object_writer *w);
 
 /* Open for reading: *fd_out and m_out are the caller's. -ENOENT. */

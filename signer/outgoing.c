@@ -224,6 +224,7 @@ outgoing_call(const struct out_request *rq, struct out_answer *a)
 	CURL *h = curl_easy_init();
 	CURLcode rc;
 	long status = 0;
+	curl_off_t length = -1;
 
 	memset(a, 0, sizeof(*a));
 	curl_easy_setopt(h, CURLOPT_URL, rq->uri);
@@ -250,6 +251,8 @@ outgoing_call(const struct out_request *rq, struct out_answer *a)
 	rc = curl_easy_perform(h);
 	curl_easy_getinfo(h, CURLINFO_RESPONSE_CODE, &status);
 	a->status = (int)status;
+	curl_easy_getinfo(h, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
+	a->length = (int64_t)length;
 	if (rc != CURLE_OK) {
 		a->fault = fault_of(rc, &c);
 		snprintf(a->error, sizeof(a->error), "%s",

@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "sigv4.h"
 #include "text.h"
@@ -39,7 +40,8 @@ struct out_answer {
 	enum out_fault fault;
 	char error[256]; /* of a fault, for people */
 	int status;
-	char date[64]; /* header Date, "" if there is none */
+	char date[64];  /* header Date, "" if there is none */
+	int64_t length; /* Content-Length, -1 if there is none */
 	struct text body;
 };
 

@@ -101,3 +101,19 @@ provider_request(const struct storage *s, const struct upload *u,
 	text_fini(&uri);
 	return rc;
 }
+
+void
+provider_condition(
+    const struct storage *s, const struct upload *u, struct headers *h)
+{
+	if (u->if_match != NULL)
+		headers_set(h, "if-match", u->if_match);
+	else if (s->no_overwrite)
+		headers_set(h, "if-none-match", "*");
+}
+
+int64_t
+upload_part_size(const struct storage *s, const struct upload *u)
+{
+	return u->part_size > 0 ? u->part_size : s->part_size;
+}

@@ -95,6 +95,12 @@ extern const struct provider provider_s3, provider_azure, provider_file,
 const struct provider *provider_find(const char *type);
 /* Append all types, "AZURE, FILE, ...". */
 void provider_types(struct text *out);
+/* Have the store refuse a key that exists, unless the storage says otherwise;
+ * with u->if_match, any state of it but that one. */
+void provider_condition(
+    const struct storage *s, const struct upload *u, struct headers *h);
+/* Octets of a part as it is wanted. */
+int64_t upload_part_size(const struct storage *s, const struct upload *u);
 /* Refuse an empty or over-long key, one that is not UTF-8 or has controls. */
 int provider_check_key(const char *key);
 /* Refuse http unless the storage allows it. */

@@ -130,10 +130,22 @@ metadata_json(const struct upload *u)
 	return s;
 }
 
+/* The SHA-256 in an ETag; malloc'd, NULL without one. */
+static char *
+unquoted(const char *etag)
+{
+	if (etag == NULL)
+		return NULL;
+	etag += *etag == '"';
+	return xstrndup(etag, strcspn(etag, "\""));
+}
+
 static int
 file_recipe(const struct storage *s, const struct upload *u, struct recipe *r)
 {
 	bool put = strcmp(u->method, "PUT") == 0;
+	bool get = strcmp(u->method, "GET") == 0;
+	char *replaced = put ? unquoted(u->if_match) : NULL;
 	struct file_claim c = {
 		.method = (char *)u->method,
 		.tenant = s->tenant,
@@ -143,6 +155,7 @@ file_recipe(const struct storage *s, const struct upload *u, struct recipe *r)
 		.type = put ? (char *)u->type : NULL,
 		.encoding = put ? (char *)u->encoding : NULL,
 		.size = put ? u->size : -1,
+		.replace = put ? replaced : NULL,
 		.expiry = u->at + u->expires,
 	};
 	struct headers h = { .n = 0 };
@@ -155,10 +168,15 @@ file_recipe(const struct storage *s, const struct upload *u, struct recipe *r)
 		.keep = { { "etag", "header", "ETag" } },
 	};
 
-	if (u->step != STEP_WHOLE || (!put && strcmp(u->method, "HEAD") != 0))
+	if (u->step != STEP_WHOLE ||
+	    (!put && !get && strcmp(u->method, "HEAD") != 0)) {
+		free(replaced);
 		return -EOPNOTSUPP;
-	if (check_key(u->key) != 0)
+	}
+	if (check_key(u->key) != 0) {
+		free(replaced);
 		return -EINVAL;
+	}
 	if (put)
 		c.metadata = metadata_json(u);
 	if (put && u->type != NULL)
@@ -170,9 +188,13 @@ file_recipe(const struct storage *s, const struct upload *u, struct recipe *r)
 	text_str(&uri, s->env->public_url);
 	file_uri_write(&s->env->file_key, &c, &uri);
 	free(c.metadata);
+	free(replaced);
 	rq.uri = uri.s;
 	recipe_add(r, &rq);
-	recipe_verify(r, !put, "ETag", "sha256-hex");
+	if (get)
+		recipe_verify(r, false, NULL, NULL);
+	else
+		recipe_verify(r, !put, "ETag", "sha256-hex");
 	headers_fini(&h);
 	text_fini(&uri);
 	return 0;

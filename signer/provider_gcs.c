@@ -190,8 +190,9 @@ whole_headers(
 {
 	char range[48];
 
-	if (s->no_overwrite)
-		headers_set(h, "x-goog-if-generation-match", "0");
+	if (u->if_match != NULL || s->no_overwrite)
+		headers_set(h, "x-goog-if-generation-match",
+		    u->if_match != NULL ? u->if_match : "0");
 	if (u->size >= 0) {
 		snprintf(range, sizeof(range), "%lld,%lld", (long long)u->size,
 		    (long long)u->size);
@@ -207,6 +208,7 @@ gcs_recipe(const struct storage *s, const struct upload *u, struct recipe *r)
 		.prefix = "x-goog-",
 		.whole_headers = whole_headers,
 		.etag_is_md5 = true,
+		.state_header = "x-goog-generation",
 	};
 
 	return xml_recipe(&store, s, u, r);

@@ -257,8 +257,7 @@ whole_headers(
 	char length[24];
 
 	checksum_header(u->sha256, h);
-	if (s->no_overwrite)
-		headers_set(h, "if-none-match", "*");
+	provider_condition(s, u, h);
 	if (u->size >= 0) {
 		snprintf(length, sizeof(length), "%lld", (long long)u->size);
 		headers_set(h, "content-length", length);

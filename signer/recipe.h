@@ -30,6 +30,9 @@ struct upload {
 	const cJSON *kept; /* object */
 	int64_t at, expires;
 	const struct credential *cred; /* NULL: the storage's own */
+	int64_t part_size;             /* octets; 0: the storage's */
+	bool exclusive; /* never over an object, also not when it is in parts */
+	const char *if_match; /* over the object that still has this "etag" */
 };
 
 /* Headers of a request: names unique in any case, the last value stays. */

@@ -59,11 +59,13 @@ static const struct {
 	[ST_STORAGE_CLASS]     = { "storageClass",     false, 64 },
 	[ST_ACCESS_TIER]       = { "accessTier",       false, 16 },
 	[ST_CERTIFICATE]       = { "certificate",      false, PEM_MAX },
+	[ST_FIRMWARE_ROOT]     = { "firmwareRoot",     false, 256 },
 };
 
 /* What every type takes besides. The last row ends the list for problem_meant. */
 static const char *const common[] = { "name", "type", "headers", "allowHttp",
-	"noOverwrite", "expirationDuration", "partSize", "certificate", NULL };
+	"noOverwrite", "expirationDuration", "partSize", "certificate",
+	"firmwareRoot", NULL };
 /* What GET shows and PUT lets be, so that one can be sent back as the other. */
 static const char *const shown[] = { "certificateId", "hosts", "warnings",
 	"status", "createdAt", "updatedAt", "version", NULL };
@@ -91,6 +93,27 @@ name_ok(const char *s)
 
 	return n >= 1 && n <= STORAGE_NAME_MAX && s[0] != '.' &&
 	    strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789-_.") == n;
+}
+
+bool
+prefix_ok(const char *p)
+{
+	size_t n = strlen(p);
+
+	if (n < 2 || n > 256 || p[n - 1] != '/' || !json_utf8(p, n))
+		return false;
+	for (const char *s = p; *s != '\0';) {
+		size_t len = strcspn(s, "/");
+
+		if (len == 0 || (len == 1 && s[0] == '.') ||
+		    (len == 2 && s[0] == '.' && s[1] == '.'))
+			return false;
+		for (size_t i = 0; i < len; i++)
+			if ((unsigned char)s[i] < 0x20 || s[i] == 0x7f)
+				return false;
+		s += len + 1;
+	}
+	return true;
 }
 
 void
@@ -375,7 +398,8 @@ take_field(
 	    strcmp(name, "expirationDuration") == 0 || in_list(name, shown))
 		return;
 	if (i >= 0 &&
-	    (i == ST_CERTIFICATE || (s->provider->texts & ST_BIT(i)) != 0))
+	    (i == ST_CERTIFICATE || i == ST_FIRMWARE_ROOT ||
+		(s->provider->texts & ST_BIT(i)) != 0))
 		take_text(s, i, e, p);
 	else if (i >= 0 && cJSON_IsString(e) && e->valuestring[0] == '\0')
 		return; /* empty text = absent, even of another type */
@@ -389,6 +413,28 @@ take_field(
 		take_part_size(s, doc, p);
 	else
 		unknown_field(s->provider, name, p);
+}
+
+/* It ends in a slash; "" (all of the bucket) cannot be told from absent. */
+static void
+check_root(struct storage *s, struct problem *p)
+{
+	char **root = &s->text[ST_FIRMWARE_ROOT], *with;
+	size_t n;
+
+	if (*root == NULL)
+		return;
+	n = strlen(*root);
+	if ((*root)[n - 1] != '/') {
+		with = xasprintf("%s/", *root);
+		free(*root);
+		*root = with;
+	}
+	if (!prefix_ok(*root))
+		problem_field(p, "/firmwareRoot",
+		    "For example firmware/ ; no . or .. or empty segments, at "
+		    "most 256 octets.",
+		    "Firmware cannot stand below this.");
 }
 
 static void
@@ -433,6 +479,7 @@ storage_parse(const struct sign_env *env, const char *tenant, const char *name,
 	take_expires(
 	    s, cJSON_GetObjectItemCaseSensitive(doc, "expirationDuration"), p);
 	check_certificate(s, p);
+	check_root(s, p);
 	check_required(s, p);
 	pv->check(s, p);
 	if (p->status != 0) {

@@ -43,6 +43,7 @@ enum storage_text {
 	ST_STORAGE_CLASS,
 	ST_ACCESS_TIER,
 	ST_CERTIFICATE,
+	ST_FIRMWARE_ROOT,
 	ST_TEXTS
 };
 #define ST_BIT(f) (1u << (f))
@@ -72,8 +73,12 @@ struct storage {
 };
 
 #define STORAGE_NAME_MAX 64
+#define FIRMWARE_ROOT "firmware/" /* unless ST_FIRMWARE_ROOT says otherwise */
 /* Lower-case letters, digits, '-', '_', '.', not beginning with '.'. */
 bool name_ok(const char *s);
+/* Before a key: no '.' or '..' or empty segments, not absolute; it ends in a
+ * slash and has 2 to 256 octets. */
+bool prefix_ok(const char *p);
 
 /*
  * Check a document (secrets in clear) and make it ready for signing. 0:

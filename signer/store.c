@@ -13,7 +13,7 @@
 #include "json.h"
 #include "xalloc.h"
 
-#define ROW_MAX (1 << 20)
+#define ROW_MAX (4 << 20)
 
 #ifdef HAVE_PQ
 static const bool has_pg = true;

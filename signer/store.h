@@ -29,6 +29,11 @@ enum store_kind {
 	KIND_CHANGE,      /* tenant, "version": counts what gateways see */
 	KIND_REPORT,      /* tenant, gateway/upload id */
 	KIND_AUDIT,       /* tenant, 16 hex digits that grow */
+	KIND_PRODUCT,     /* tenant, product */
+	KIND_RELEASE,     /* tenant, product/channel/version */
+	KIND_MANIFEST,    /* tenant, product/channel: which is the newest */
+	KIND_SIGNED,      /* tenant, product/channel: its octets, signed */
+	KIND_RUNNING,     /* tenant, gateway/device: what it runs */
 	KINDS
 };
 /* Longest id, and tenant and id together; longer ones are -ENAMETOOLONG. */

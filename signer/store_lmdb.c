@@ -40,6 +40,11 @@ static const char letters[KINDS] = {
 	[KIND_CHANGE] = 'v',
 	[KIND_REPORT] = 'r',
 	[KIND_AUDIT] = 'a',
+	[KIND_PRODUCT] = 'f',
+	[KIND_RELEASE] = 'e',
+	[KIND_MANIFEST] = 'n',
+	[KIND_SIGNED] = 'o',
+	[KIND_RUNNING] = 'u',
 };
 
 struct lmdb {

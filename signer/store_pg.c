@@ -51,6 +51,11 @@ static const char *const kinds[KINDS] = {
 	[KIND_CHANGE] = "change",
 	[KIND_REPORT] = "report",
 	[KIND_AUDIT] = "audit",
+	[KIND_PRODUCT] = "product",
+	[KIND_RELEASE] = "release",
+	[KIND_MANIFEST] = "manifest",
+	[KIND_SIGNED] = "signed",
+	[KIND_RUNNING] = "running",
 };
 
 struct pg_store {

@@ -94,6 +94,23 @@ head(const struct xml_store *x, const struct storage *s, const struct upload *u,
 }
 
 static int
+get(const struct xml_store *x, const struct storage *s, const struct upload *u,
+    struct recipe *r)
+{
+	struct recipe_request rq = {
+		.method = "GET",
+		.ok = ok_200,
+		.keep = { { "etag", "header",
+		    x->state_header != NULL ? x->state_header : "ETag" } },
+	};
+	int rc = provider_request(s, u, NULL, 0, &rq, r);
+
+	if (rc == 0)
+		recipe_verify(r, false, NULL, NULL);
+	return rc;
+}
+
+static int
 start(const struct xml_store *x, const struct storage *s,
     const struct upload *u, struct recipe *r)
 {
@@ -105,7 +122,7 @@ start(const struct xml_store *x, const struct storage *s,
 		.ok = ok_200,
 		.keep = { { "uploadId", "tag", "UploadId" } },
 	};
-	int64_t size = part_size(u->size, s->part_size, PARTS_MAX);
+	int64_t size = part_size(u->size, upload_part_size(s, u), PARTS_MAX);
 	int rc;
 
 	object_headers(x, s, u, &h);
@@ -122,7 +139,7 @@ static int
 part(const struct xml_store *x, const struct storage *s, const struct upload *u,
     const char *id, struct recipe *r)
 {
-	int64_t size = part_size(u->size, s->part_size, PARTS_MAX);
+	int64_t size = part_size(u->size, upload_part_size(s, u), PARTS_MAX);
 	char number[24], name[32], length[24];
 	struct pair query[] = { { "partNumber", number }, { "uploadId", id } };
 	struct headers h = { .n = 0 };
@@ -203,7 +220,7 @@ static int
 finish(const struct xml_store *x, const struct storage *s,
     const struct upload *u, const char *id, struct recipe *r)
 {
-	int64_t size = part_size(u->size, s->part_size, PARTS_MAX);
+	int64_t size = part_size(u->size, upload_part_size(s, u), PARTS_MAX);
 	struct pair query[] = { { "uploadId", id } };
 	struct headers h = { .n = 0 };
 	struct text body = { 0 };
@@ -220,6 +237,8 @@ finish(const struct xml_store *x, const struct storage *s,
 	if (rc == 0) {
 		rq.text = body.s;
 		headers_set(&h, "content-type", "application/xml");
+		if (u->exclusive && x->state_header == NULL)
+			provider_condition(s, u, &h);
 		rc = provider_request(s, u, query, 1, &rq, r);
 	}
 	headers_fini(&h);
@@ -238,6 +257,8 @@ xml_recipe(const struct xml_store *x, const struct storage *s,
 
 	if (strcmp(u->method, "HEAD") == 0)
 		return head(x, s, u, r);
+	if (strcmp(u->method, "GET") == 0)
+		return get(x, s, u, r);
 	if (strcmp(u->method, "PUT") != 0)
 		return -EOPNOTSUPP;
 	if (u->step == STEP_WHOLE)

@@ -16,6 +16,8 @@ struct xml_store {
 	    const struct storage *s, const struct upload *u, struct headers *h);
 	bool etag_is_md5;  /* of what was sent in one request */
 	bool signs_length; /* content-length may be among signed headers */
+	/* Of an answer: what if_match can be of it. NULL: ETag. */
+	const char *state_header;
 };
 
 /* As provider.recipe. */
