@@ -51,23 +51,33 @@ clock_rfc3339(int64_t unix_s, char out[21])
 	format(unix_s, "%Y-%m-%dT%H:%M:%SZ", out, 21);
 }
 
-int
-clock_parse_basic(const char *s, int64_t *unix_s_out)
+/* What is written of it must be s again: refuses the 31st of February. */
+static int
+parse(const char *s, const char *fmt, int64_t *unix_s_out)
 {
 	struct tm tm = { 0 };
-	const char *end;
-	char again[17];
+	const char *end = strptime(s, fmt, &tm);
+	char again[21];
 	time_t t;
 
-	if (strlen(s) != 16)
-		return -EINVAL;
-	end = strptime(s, "%Y%m%dT%H%M%SZ", &tm);
 	if (end == NULL || *end != '\0')
 		return -EINVAL;
 	t = timegm(&tm);
-	clock_basic(t, again);
-	if (strcmp(s, again) != 0) /* the 31st of February */
+	format(t, fmt, again, sizeof(again));
+	if (strcmp(s, again) != 0)
 		return -EINVAL;
 	*unix_s_out = t;
 	return 0;
+}
+
+int
+clock_parse_basic(const char *s, int64_t *unix_s_out)
+{
+	return parse(s, "%Y%m%dT%H%M%SZ", unix_s_out);
+}
+
+int
+clock_parse_rfc3339(const char *s, int64_t *unix_s_out)
+{
+	return parse(s, "%Y-%m-%dT%H:%M:%SZ", unix_s_out);
 }

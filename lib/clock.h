@@ -19,5 +19,7 @@ void clock_basic(int64_t unix_s, char out[17]);
 void clock_rfc3339(int64_t unix_s, char out[21]);
 /* "20260102T030405Z" to Unix seconds; -EINVAL if it is not that. */
 int clock_parse_basic(const char *s, int64_t *unix_s_out);
+/* The same of "2026-01-02T03:04:05Z" (RFC 3339 in UTC, whole seconds). */
+int clock_parse_rfc3339(const char *s, int64_t *unix_s_out);
 
 #endif
