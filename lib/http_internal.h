@@ -75,6 +75,9 @@ struct reply {
 	uint64_t left;  /* of the announced length */
 	void (*on_room)(struct http_request *rq, void *arg);
 	void *room_arg;
+	bool (*check_file)(struct http_request *rq, int fd, uint64_t off,
+	    uint64_t n, void *arg);
+	void *check_arg;
 };
 
 struct http_collect {
@@ -266,5 +269,9 @@ void request_route(struct http_request *rq);
 void reply_100(struct conn *c);
 /* Drop what a handler has prepared. */
 void reply_reset(struct http_request *rq);
+/* May n octets of the file be sent now? */
+bool reply_may_send(struct http_request *rq, int fd, uint64_t off, uint64_t n);
+/* n octets that were queued are taken back. */
+void reply_taken_back(struct http_request *rq, uint64_t n);
 
 #endif

@@ -312,6 +312,21 @@ io_queue_file(struct conn *c, int fd, uint64_t off, uint64_t n)
 	c->out_n += n;
 }
 
+/* A file that may not be sent now: it and all behind it go back. */
+static bool
+taken_back(struct conn *c, const struct segment *s)
+{
+	if (s->buf != NULL ||
+	    reply_may_send(
+		c->rq, s->fd, s->off, s->n < FLUSH_MAX ? s->n : FLUSH_MAX))
+		return false;
+	reply_taken_back(c->rq, c->out_n);
+	c->out_n = 0;
+	while (!TAILQ_EMPTY(&c->out))
+		segment_drop(c);
+	return true;
+}
+
 static ssize_t
 flush_buffer(struct conn *c, struct segment *s)
 {
@@ -346,6 +361,8 @@ io_flush(struct conn *c)
 			c->again = true;
 			return false;
 		}
+		if (taken_back(c, s))
+			return false;
 		k = s->buf != NULL ? flush_buffer(c, s)
 				   : raw_sendfile(c, s->fd, s->off, s->n);
 		if (!sent(c, k))

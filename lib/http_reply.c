@@ -320,6 +320,39 @@ http_reply_sendfile(struct http_request *rq, int fd, uint64_t off, uint64_t n)
 }
 
 void
+http_reply_check_files(struct http_request *rq,
+    bool (*fn)(
+	struct http_request *rq, int fd, uint64_t off, uint64_t n, void *arg),
+    void *arg)
+{
+	rq->reply.check_file = fn;
+	rq->reply.check_arg = arg;
+}
+
+bool
+reply_may_send(struct http_request *rq, int fd, uint64_t off, uint64_t n)
+{
+	struct reply *rp = &rq->reply;
+
+	return rp->check_file == NULL ||
+	    rp->check_file(rq, fd, off, n, rp->check_arg);
+}
+
+void
+reply_taken_back(struct http_request *rq, uint64_t n)
+{
+	rq->reply.left += n;
+	rq->reply.ended = false;
+	rq->reply.want_room = true;
+}
+
+uint64_t
+http_reply_left(const struct http_request *rq)
+{
+	return rq->reply.left;
+}
+
+void
 http_reply_end(struct http_request *rq)
 {
 	struct conn *c = rq->conn;

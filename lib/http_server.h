@@ -185,6 +185,18 @@ void http_reply_end(struct http_request *rq);
  * which the caller keeps open until `done`. Counts as a write. */
 void http_reply_sendfile(
     struct http_request *rq, int fd, uint64_t off, uint64_t n);
+/*
+ * For files that may not be sent unseen: before each sendfile(2) of this answer
+ * fn is asked whether n octets of fd from off are fit to be sent now. If not,
+ * all that is queued is taken back, an end too, and on_room follows;
+ * http_reply_left() then tells from where to go on.
+ */
+void http_reply_check_files(struct http_request *rq,
+    bool (*fn)(
+	struct http_request *rq, int fd, uint64_t off, uint64_t n, void *arg),
+    void *arg);
+/* Octets of the announced length that were not handed over yet. */
+uint64_t http_reply_left(const struct http_request *rq);
 
 const char *http_reason(int status);
 

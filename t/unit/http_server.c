@@ -380,6 +380,24 @@ check_octets(const char *p, size_t n, size_t from)
 }
 
 static void
+test_check_files(void **state)
+{
+	struct world *w = world();
+	struct client *c = client_tcp(w);
+	const char *body = client_ask(c, GET("/checked"));
+
+	check_octets(body, FILE_N / 2, 0);
+	assert_memory_equal(body + FILE_N / 2, "word", 4);
+	check_octets(body + FILE_N / 2 + 4, FILE_N - FILE_N / 2, FILE_N / 2);
+	assert_true(w->asked >= 6);
+	client_forget(c);
+	assert_memory_equal(client_ask(c, GET("/hello/x")), "hello x", 7);
+	assert_string_equal(w->log, "done done ");
+	client_free(c);
+	world_free(w);
+}
+
+static void
 test_sendfile(void **state)
 {
 	struct world *w = world();
@@ -479,6 +497,7 @@ main(void)
 		cmocka_unit_test(test_pause),
 		cmocka_unit_test(test_collect),
 		cmocka_unit_test(test_sendfile),
+		cmocka_unit_test(test_check_files),
 		cmocka_unit_test(test_stream),
 	};
 

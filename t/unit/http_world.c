@@ -155,6 +155,48 @@ on_file(struct http_request *rq, void *arg)
 	evbuffer_free(b);
 }
 
+/* Two of three times what is queued goes back. */
+static bool
+on_check(struct http_request *rq, int fd, uint64_t off, uint64_t n, void *arg)
+{
+	struct world *w = arg;
+
+	return ++w->asked % 3 == 0;
+}
+
+/* FILE_N octets, a word in their middle, all of it queued at once. */
+static void
+on_check_room(struct http_request *rq, void *arg)
+{
+	struct world *w = arg;
+	struct evbuffer *b = evbuffer_new();
+	uint64_t at = FILE_N + 4 - http_reply_left(rq), half = FILE_N / 2;
+
+	if (at < half)
+		http_reply_sendfile(rq, w->fd, at, half - at);
+	if (at < half + 4) {
+		size_t from = at > half ? (size_t)(at - half) : 0;
+
+		evbuffer_add(b, "word" + from, 4 - from);
+		http_reply_write(rq, b);
+		at = half + 4;
+	}
+	http_reply_sendfile(rq, w->fd, at - 4, FILE_N + 4 - at);
+	http_reply_end(rq);
+	evbuffer_free(b);
+}
+
+static void
+on_checked(struct http_request *rq, void *arg)
+{
+	struct world *w = arg;
+
+	http_request_on_done(rq, on_done, w);
+	http_reply_check_files(rq, on_check, w);
+	http_reply_begin(
+	    rq, 200, "application/octet-stream", FILE_N + 4, on_check_room, w);
+}
+
 struct stream {
 	struct world *w;
 	size_t at;
@@ -222,6 +264,7 @@ static const struct http_route routes[] = {
 	{ "PUT GET", "/refuse", on_refuse },
 	{ "POST", "/collect", on_collect },
 	{ "GET HEAD", "/file", on_file },
+	{ "GET", "/checked", on_checked },
 	{ "GET HEAD", "/stream", on_stream },
 	{ "GET", "/short", on_short },
 };

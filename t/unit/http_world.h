@@ -32,15 +32,16 @@ struct world {
 	size_t body_n;
 	bool pause; /* the sink of /put pauses at each piece */
 	struct http_request *paused;
-	size_t most;   /* octets that waited to be sent, /stream */
-	unsigned want; /* of world_has() */
-	int fd;        /* of a file of FILE_N octets, byte i is i % 251 */
+	size_t most;    /* octets that waited to be sent, /stream */
+	unsigned want;  /* of world_has() */
+	unsigned asked; /* how often /checked was asked for its file */
+	int fd;         /* of a file of FILE_N octets, byte i is i % 251 */
 };
 #define FILE_N (3u << 20)
 #define STREAM_N (5u << 20)
 
 /* Routes: GET HEAD /hello/:name; GET /later, /poll; PUT /put/..., /refuse;
- * POST /collect; GET HEAD /file; GET /stream, /short. */
+ * POST /collect; GET HEAD /file; GET /checked; GET /stream, /short. */
 struct world *world_new(const struct http_settings *set);
 void world_free(struct world *w);
 /* Turn the loop until cond or for WORLD_MS; false: it never came. */
