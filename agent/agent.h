@@ -25,6 +25,7 @@ struct agent {
 	struct storages storages;
 	struct certificates *certificates;
 	struct updates *updates;
+	struct reports *reports;
 	struct scheduler *scheduler;
 	struct doorbell *bell;
 	char *proxy_bell;

@@ -23,6 +23,7 @@
 #include "http_server.h"
 #include "image.h"
 #include "log.h"
+#include "report.h"
 #include "scheduler.h"
 #include "signer_client.h"
 #include "spool.h"
@@ -132,6 +133,7 @@ on_open_timer(evutil_socket_t fd, short what, void *arg)
 	free(dir);
 	a->scheduler = scheduler_new(a);
 	a->updates = updates_new(a);
+	a->reports = reports_new(a);
 }
 
 /* ---- life ---------------------------------------------------------------- */
@@ -195,11 +197,13 @@ agent_free(void *self)
 	if (a->scheduler != NULL)
 		scheduler_stop(a->scheduler);
 	updates_stop(a->updates);
+	reports_stop(a->reports);
 	body_pool_free(a->bodies);
 	images_free(a->images);
 	a->images = NULL;
 	spool_close(a->spool); /* its last callbacks */
 	updates_free(a->updates);
+	reports_free(a->reports);
 	scheduler_free(a->scheduler);
 	certificates_free(a->certificates);
 	signer_free(a->signer);

@@ -76,18 +76,19 @@ question(const struct delivery *d)
 
 /* ---- the answer ---------------------------------------------------------- */
 
-/* Words of an upload's error: a text, or a problem. */
+/* Words of an upload's error: a problem of the signer's, or a text. */
 static void
 error_words(const cJSON *e, char *out, size_t n)
 {
-	const char *detail = json_string(e, "error");
+	static const char *const names[] = { "title", "error", "detail" };
+	const char *words = cJSON_IsString(e) ? e->valuestring : NULL;
+	const char *hint = json_string(e, "hint");
 
-	if (detail == NULL)
-		detail = json_string(e, "detail");
-	if (detail == NULL && cJSON_IsString(e))
-		detail = e->valuestring;
-	snprintf(out, n, "the signer refuses it: %.300s",
-	    detail != NULL ? detail : "no reason given");
+	for (size_t i = 0; words == NULL && i < 3; i++)
+		words = json_string(e, names[i]);
+	snprintf(out, n, "the signer refuses it: %.200s%s%.150s",
+	    words != NULL ? words : "no reason given", hint != NULL ? ": " : "",
+	    hint != NULL ? hint : "");
 }
 
 static void

@@ -22,8 +22,6 @@
 #include "xalloc.h"
 
 #define ALIVE_MS 4000
-/* What was saved is told of so many cameras; a datagram holds no more. */
-#define CAMERAS_TOLD 12
 #define CAMERAS_ALL 1001
 
 cJSON *
@@ -65,7 +63,7 @@ on_status(struct http_request *rq, void *arg)
 static char *
 told(struct agent *a)
 {
-	cJSON *o = status_json(a, CAMERAS_TOLD), *list, *uploads;
+	cJSON *o = status_json(a, STATUS_CAMERAS), *list, *uploads;
 	char *line, *msg;
 
 	cJSON_DeleteItemFromObjectCaseSensitive(

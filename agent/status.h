@@ -9,6 +9,9 @@
 struct agent;
 struct http_request;
 
+/* What was saved is told of so many cameras; a datagram holds no more. */
+#define STATUS_CAMERAS 12
+
 /* {"version", "signer", "storages", "uploads", ...}; the caller's. */
 cJSON *status_json(struct agent *a, unsigned cameras);
 /* GET /status of the control socket. */

@@ -113,23 +113,49 @@ open_tables(MDB_env *env, unsigned flags, const char *const *tables, size_t n,
 }
 
 static int
-env_and_tables(struct db *db)
+open_all(struct db *db, size_t n)
 {
 	MDB_txn *txn;
+	int rc = db_errno(mdb_txn_begin(db->env, NULL, MDB_RDONLY, &txn));
+
+	if (rc != 0)
+		return rc;
+	rc = open_tables(db->env, 0, db->tables, n, db->dbis, txn);
+	/* Committing keeps the handles, aborting would close them. */
+	if (rc == 0)
+		return db_errno(mdb_txn_commit(txn));
+	mdb_txn_abort(txn);
+	return rc;
+}
+
+static int
+add_last(struct db *db)
+{
+	size_t last = db->tables_n - 1;
+	MDB_txn *txn;
+	int rc = db_errno(mdb_txn_begin(db->env, NULL, 0, &txn));
+
+	if (rc != 0)
+		return rc;
+	rc = open_tables(
+	    db->env, MDB_CREATE, db->tables + last, 1, db->dbis + last, txn);
+	if (rc == 0)
+		return db_errno(mdb_txn_commit(txn));
+	mdb_txn_abort(txn);
+	return rc;
+}
+
+static int
+env_and_tables(struct db *db)
+{
 	int rc = env_open(db->dir, db->map_size, &db->env);
 
 	if (rc != 0)
 		return rc;
-	rc = db_errno(mdb_txn_begin(db->env, NULL, MDB_RDONLY, &txn));
-	if (rc == 0) {
-		rc = open_tables(
-		    db->env, 0, db->tables, db->tables_n, db->dbis, txn);
-		/* Committing keeps the handles, aborting would close them. */
-		if (rc == 0)
-			rc = db_errno(mdb_txn_commit(txn));
-		else
-			mdb_txn_abort(txn);
-	}
+	rc = open_all(db, db->tables_n);
+	/* Made by a version that had no last table yet? */
+	if (rc == -ENOENT && open_all(db, db->tables_n - 1) == 0)
+		rc = add_last(db);
 	if (rc == -ENOENT)
 		rc = -EBADMSG; /* a file without our tables */
 	if (rc != 0) {

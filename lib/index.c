@@ -62,7 +62,7 @@ struct index {
 };
 
 static const char *const tables[INDEX_TABLES] = { "item", "due", "device",
-	"meta" };
+	"meta", "end" };
 
 /* ---- the state row and the spool's clock --------------------------------- */
 

@@ -1,10 +1,12 @@
 /*
- * index.h - the index of a spool: one thread, four tables, the ledger
+ * index.h - the index of a spool: one thread, five tables, the ledger
  *
  *	item    sequence number, big-endian  -> row (row.h)
  *	due     due time, sequence number    -> nothing: waiting but deferred
  *	device  name                         -> its rows: count, octets
  *	meta    "state"                      -> struct index_state
+ *	end     number, big-endian           -> what became of one
+ *(index_ends.h)
  *
  * Jobs of the loop run on the index thread, many in one synced transaction;
  * their `done` runs on the loop again. The index can be thrown away: it is
@@ -40,7 +42,14 @@ struct index_state {
 	uint64_t rebuild_next, rebuild_end; /* numbers still to be looked at */
 };
 
-enum { INDEX_ITEM, INDEX_DUE, INDEX_DEVICE, INDEX_META, INDEX_TABLES };
+enum {
+	INDEX_ITEM,
+	INDEX_DUE,
+	INDEX_DEVICE,
+	INDEX_META,
+	INDEX_END, /* the last one: made if an older version left it out */
+	INDEX_TABLES
+};
 
 struct index_txn {
 	MDB_txn *txn;

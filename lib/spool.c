@@ -482,6 +482,7 @@ spool_close(struct spool *sp)
 	forget_heavy(&sp->heavy);
 	layout_close(&sp->l);
 	pthread_mutex_destroy(&sp->mutex);
+	free(sp->status);
 	free(sp);
 }
 

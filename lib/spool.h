@@ -32,7 +32,10 @@ enum spool_end {
 	SPOOL_EXPIRED,
 	SPOOL_EVICTED,
 	SPOOL_DROPPED,
-	SPOOL_ENDS
+	SPOOL_ENDS,
+	/* Not of the ledger, but told as well (struct spool_ended). */
+	SPOOL_ENDED_QUARANTINED = SPOOL_ENDS,
+	SPOOL_ENDED_PARTS /* no end: parts at a store were given up */
 };
 
 struct spool_options {
@@ -203,6 +206,37 @@ void spool_requeue(struct spool *sp, spool_fn fn, void *arg);
  * -EBADMSG: footer and row do not fit.
  */
 int spool_open_body(struct spool *sp, const struct spool_item *it, int *fd_out);
+
+/* ---- what ended -----------------------------------------------------------
+ */
+
+/* An upload as it was when it ended; last_error is the reason, kept is of
+ * parts that may still lie at the store ("": none do). */
+struct spool_ended {
+	uint64_t number; /* grows */
+	unsigned how;    /* enum spool_end */
+	int64_t ago_ms;  /* by the spool's clock */
+	struct spool_item item;
+};
+typedef void (*spool_ended_fn)(
+    int rc, struct spool_ended *list, size_t n, void *arg);
+/* Two that want to know: who tells the signer, and who frees stores of parts
+ * (gets only what has `kept`). */
+enum spool_reader { SPOOL_TELL, SPOOL_FREE, SPOOL_READERS };
+/*
+ * What ended, by whichever process, and this reader has not seen to: the oldest
+ * max of those with a larger number than `after`, which never goes back. The
+ * list is valid during the call only, but items may be stolen as of
+ * spool_ready(). What is not told for long is forgotten when there is too much
+ * of it (a sixteenth of the index); a rebuild of the index forgets all.
+ */
+void spool_ended(struct spool *sp, enum spool_reader reader, uint64_t after,
+    size_t max, spool_ended_fn fn, void *arg);
+/* All up to this number is seen to; noted within a second. */
+void spool_ended_seen(
+    struct spool *sp, enum spool_reader reader, uint64_t number);
+/* "delivered" ...; "" for what is no end. */
+const char *spool_ended_name(unsigned how);
 
 /* ---- making room ----------------------------------------------------------
  */

@@ -17,6 +17,7 @@
 
 #include "clock.h"
 #include "footer.h"
+#include "index_ends.h"
 #include "json.h"
 #include "log.h"
 #include "spool_internal.h"
@@ -133,6 +134,9 @@ spool_row_end(struct index_txn *t, struct row *r, enum spool_end how)
 		rc = index_device_count(t, r->item.device, -1, r->item.size);
 	if (rc != 0)
 		return rc;
+	rc = index_ends_add(t, r, how);
+	if (rc != 0)
+		return rc;
 	leave_state(t->st, &r->item);
 	t->st->ends[how]++;
 	if (how == SPOOL_DELIVERED)
@@ -144,6 +148,7 @@ static int
 change_row(struct index_txn *t, struct change_job *c, struct row *r)
 {
 	struct row before = *r; /* state and due; its texts are r's */
+	int rc;
 
 	switch (c->what) {
 	case CHANGE_OFFER:
@@ -177,14 +182,18 @@ change_row(struct index_txn *t, struct change_job *c, struct row *r)
 	case CHANGE_QUARANTINE:
 		r->item.state = SPOOL_QUARANTINED;
 		spool_set_text(&r->item.last_error, c->text);
+		rc = index_ends_add(t, r, SPOOL_ENDED_QUARANTINED);
+		if (rc != 0)
+			return rc;
 		break;
 	case CHANGE_EVICT:
 		c->busy = r->item.state == SPOOL_SENDING ||
 		    r->item.state == SPOOL_QUARANTINED;
 		if (c->busy)
 			return 0;
-		return spool_row_end(t, r, c->how);
+		/* fallthrough */
 	case CHANGE_END:
+		spool_set_text(&r->item.last_error, c->text);
 		return spool_row_end(t, r, c->how);
 	}
 	return spool_row_change(t, &before, r);

@@ -55,6 +55,13 @@ on_row(uint64_t seq, struct row *r, void *arg)
 	return (e->max_age_ms == 0 && e->freed >= e->octets) || e->n == MANY;
 }
 
+static const char *
+reason(const struct evict_job *e)
+{
+	return e->max_age_ms != 0 ? "it waited for longer than max_age"
+				  : "the spool is full, the oldest goes";
+}
+
 static int
 run_evict(struct index_txn *t, struct index_job *j)
 {
@@ -71,6 +78,7 @@ run_evict(struct index_txn *t, struct index_job *j)
 
 		rc = index_get(t, e->gone[i].seq, &r);
 		if (rc == 0) {
+			spool_set_text(&r.item.last_error, reason(e));
 			rc = spool_row_end(t, &r,
 			    e->max_age_ms != 0 ? SPOOL_EXPIRED : SPOOL_EVICTED);
 			spool_item_fini(&r.item);
@@ -89,10 +97,8 @@ settle_evict(struct index_job *j)
 		const struct spool_item *it = &e->gone[i];
 
 		spool_unlink_item(e->sp, it);
-		log_warn("id=%s %s dev=%s bytes=%llu", it->id,
-		    e->max_age_ms != 0
-			? "expired: it waited for longer than max_age"
-			: "evicted: the spool is full, the oldest goes",
+		log_warn("id=%s %s: %s dev=%s bytes=%llu", it->id,
+		    e->max_age_ms != 0 ? "expired" : "evicted", reason(e),
 		    log_text(&dev, it->device, strlen(it->device)),
 		    (unsigned long long)it->size);
 	}

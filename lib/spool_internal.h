@@ -22,6 +22,12 @@ struct heavy {
 };
 SLIST_HEAD(heavy_list, heavy);
 
+/* Of spool_ended(): where a reader's last look was. */
+struct ended_seen {
+	uint64_t txn, passed;
+	bool quiet;
+};
+
 struct spool {
 	struct event_base *base;
 	enum spool_role role;
@@ -57,6 +63,8 @@ struct spool {
 	uint64_t quiet_txn, quiet_after;
 	int64_t quiet_until;
 	bool quiet;
+	struct ended_seen ended[SPOOL_READERS]; /* index thread */
+	struct status_seen *status;             /* the same */
 	atomic_llong next_due; /* clock_ms() of the next deferred one, or -1 */
 };
 

@@ -302,7 +302,7 @@ spool_find(struct spool *sp, const char *id, spool_items_fn fn, void *arg)
 
 struct status_job {
 	struct index_job job;
-	uint64_t folders;
+	uint64_t folders, txn;
 	struct spool *sp;
 	struct index_state st;
 	int64_t oldest_ms;
@@ -324,6 +324,30 @@ on_oldest(uint64_t seq, struct row *r, void *arg)
 	return 1;
 }
 
+/* The last look, for when nothing has changed since. */
+struct status_seen {
+	uint64_t txn, folders;
+	int64_t oldest_ms, at_ms;
+	struct index_state st;
+};
+
+static bool
+status_same(struct index_job *j)
+{
+	struct status_job *s = (struct status_job *)j;
+	const struct status_seen *seen = s->sp->status;
+
+	if (seen == NULL || seen->txn != index_last_txn(s->sp->ix))
+		return false;
+	s->st = seen->st;
+	s->order = s->sp->order_done;
+	s->folders = seen->folders;
+	s->oldest_ms = seen->oldest_ms < 0
+	    ? -1
+	    : seen->oldest_ms + clock_ms() - seen->at_ms;
+	return true;
+}
+
 static int
 run_status(struct index_txn *t, struct index_job *j)
 {
@@ -332,6 +356,7 @@ run_status(struct index_txn *t, struct index_job *j)
 
 	s->t = t;
 	s->st = *t->st;
+	s->txn = mdb_txn_id(t->txn);
 	s->order = s->sp->order_done;
 	s->oldest_ms = -1;
 	rc = index_walk(t, 0, -1, on_oldest, s);
@@ -349,6 +374,12 @@ settle_status(struct index_job *j)
 	if (recover_list_dirs(&s->sp->l, &prefixes, &n) == 0)
 		s->folders = n;
 	free(prefixes);
+	if (j->rc != 0)
+		return;
+	if (s->sp->status == NULL)
+		s->sp->status = xcalloc(1, sizeof(*s->sp->status));
+	*s->sp->status = (struct status_seen){ s->txn, s->folders, s->oldest_ms,
+		clock_ms(), s->st };
 }
 
 /* The ledger as the world sees it: what was acknowledged counts. */
@@ -394,9 +425,10 @@ spool_status(struct spool *sp,
 {
 	struct status_job *s = xcalloc(1, sizeof(*s));
 
-	s->job = (struct index_job){
-		.run = run_status, .settle = settle_status, .done = on_status
-	};
+	s->job = (struct index_job){ .skip = status_same,
+		.run = run_status,
+		.settle = settle_status,
+		.done = on_status };
 	s->sp = sp;
 	s->fn = fn;
 	s->arg = arg;

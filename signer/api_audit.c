@@ -3,7 +3,9 @@
  *
  * A record is written in the transaction of the change itself. Ids are the
  * time in ms and a counter, in hexadecimal, so they sort by time; a clock that
- * is set back only makes the next id one larger than the last.
+ * is set back only makes the next id one larger than the last. Each record
+ * takes along a few that are older than audit_keep, so the log does not grow
+ * for ever and nothing has to look for them.
  */
 #include "api.h"
 
@@ -14,8 +16,12 @@
 
 #include "clock.h"
 #include "json.h"
+#include "signer.h"
+#include "signer_conf.h"
 #include "store.h"
 #include "xalloc.h"
+
+#define PRUNE 8
 
 static int
 next_id(struct store_txn *t, const char *tenant, char id[17])
@@ -34,6 +40,40 @@ next_id(struct store_txn *t, const char *tenant, char id[17])
 	snprintf(id, 17, "%016llx",
 	    (unsigned long long)(now > last ? now : last + 1));
 	return store_put(t, KIND_META, tenant, "audit", id, 16);
+}
+
+struct old {
+	char before[17];
+	char ids[PRUNE][17];
+	size_t n;
+};
+
+static int
+on_old(const char *id, const char *doc, size_t n, void *arg)
+{
+	struct old *o = arg;
+
+	if (strcmp(id, o->before) >= 0 || o->n == PRUNE)
+		return 1;
+	snprintf(o->ids[o->n++], sizeof(o->ids[0]), "%.16s", id);
+	return 0;
+}
+
+static int
+prune(struct store_txn *t, const char *tenant, int64_t keep_ms)
+{
+	struct old o = { .n = 0 };
+	int64_t before = clock_wall_ms() - keep_ms;
+	int rc;
+
+	if (keep_ms == CONF_NONE || before <= 0)
+		return 0;
+	snprintf(o.before, sizeof(o.before), "%016llx",
+	    (unsigned long long)before << 12);
+	rc = store_scan(t, KIND_AUDIT, tenant, NULL, on_old, &o);
+	for (size_t i = 0; rc == 0 && i < o.n; i++)
+		rc = store_del(t, KIND_AUDIT, tenant, o.ids[i]);
+	return rc;
 }
 
 int
@@ -62,13 +102,18 @@ api_audit(struct store_txn *t, struct api_call *c, const char *tenant,
 		    row, "after", cJSON_Duplicate(after, true));
 	if (rc == 0)
 		rc = store_put_json(t, KIND_AUDIT, tenant, id, row);
+	if (rc == 0)
+		rc = prune(t, tenant, c->sg->conf->audit_keep_ms);
 	cJSON_Delete(row);
 	return rc;
 }
 
+#define PAGE_OCTETS (1 << 20) /* a page ends early beyond it */
+
 struct page {
 	cJSON *items;
 	int64_t left;
+	size_t octets;
 	char last[17];
 	bool more;
 };
@@ -79,13 +124,14 @@ on_row(const char *id, const char *doc, size_t n, void *arg)
 	struct page *p = arg;
 	cJSON *row;
 
-	if (p->left-- <= 0) {
+	if (p->left-- <= 0 || p->octets > PAGE_OCTETS) {
 		p->more = true;
 		return 1;
 	}
 	row = json_parse(doc, n, n, NULL);
 	if (row == NULL)
 		return -EBADMSG;
+	p->octets += n;
 	cJSON_AddItemToArray(p->items, row);
 	snprintf(p->last, sizeof(p->last), "%.16s", id);
 	return 0;

@@ -17,28 +17,33 @@
 #include "xalloc.h"
 
 #define BODY_MAX 65536
+#define PAGE_OCTETS (1 << 20) /* a page ends early beyond it */
 
-/* What was last heard of a gateway goes into what is shown of it. */
+/* What was last heard of a gateway goes into what is shown of it. *octets
+ * grows by what that was. */
 static int
 add_contact(struct store_txn *t, struct api_call *c, const char *id,
-    cJSON *shown, bool status)
+    cJSON *shown, size_t *octets)
 {
 	cJSON *row, *v;
 	const char *last;
-	int rc = store_get_json(t, KIND_CONTACT, c->who.tenant, id, &row);
+	char *text;
+	size_t n;
+	int rc = store_get(t, KIND_CONTACT, c->who.tenant, id, &text, &n);
 
-	if (rc == -ENOENT)
-		return 0;
 	if (rc != 0)
-		return rc;
+		return rc == -ENOENT ? 0 : rc;
+	row = json_parse(text, n, n, NULL);
+	free(text);
+	if (row == NULL)
+		return -EBADMSG;
+	*octets += n;
 	last = json_string(row, "lastContact");
 	if (last != NULL)
 		json_add_text(shown, "lastContact", last);
 	v = cJSON_DetachItemFromObjectCaseSensitive(row, "status");
-	if (v != NULL && status)
+	if (v != NULL)
 		cJSON_AddItemToObject(shown, "status", v);
-	else
-		cJSON_Delete(v);
 	cJSON_Delete(row);
 	return 0;
 }
@@ -49,6 +54,7 @@ struct list {
 	cJSON *items;
 	const char *prefix; /* devices: "GATEWAY/" */
 	int64_t left;
+	size_t octets;
 	char *next;
 };
 
@@ -59,7 +65,7 @@ on_gateway(const char *id, const char *doc, size_t n, void *arg)
 	cJSON *row;
 	int rc;
 
-	if (l->left-- <= 0) {
+	if (l->left-- <= 0 || l->octets > PAGE_OCTETS) {
 		l->next =
 		    xstrdup(json_string(cJSON_GetArrayItem(l->items,
 					    cJSON_GetArraySize(l->items) - 1),
@@ -69,7 +75,8 @@ on_gateway(const char *id, const char *doc, size_t n, void *arg)
 	row = json_parse(doc, n, n, NULL);
 	if (row == NULL)
 		return -EBADMSG;
-	rc = add_contact(l->t, l->c, id, row, true);
+	l->octets += n;
+	rc = add_contact(l->t, l->c, id, row, &l->octets);
 	cJSON_AddItemToArray(l->items, row);
 	return rc;
 }
@@ -103,12 +110,14 @@ list_gateways(struct store_txn *t, struct api_call *c)
 static int
 get_gateway(struct store_txn *t, struct api_call *c)
 {
+	size_t octets = 0;
 	int rc = store_get_json(
 	    t, KIND_GATEWAY, c->who.tenant, c->param[0], &c->answer);
 
 	if (rc == -ENOENT)
 		return api_not_found(c, "gateway", "GET /v1/gateways has all.");
-	return rc != 0 ? rc : add_contact(t, c, c->param[0], c->answer, true);
+	return rc != 0 ? rc
+		       : add_contact(t, c, c->param[0], c->answer, &octets);
 }
 
 /* Store a row that was made of the body; dates are put in here. */

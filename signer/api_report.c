@@ -3,7 +3,8 @@
  *
  * A gateway tells each outcome at least once; a row by upload id makes the
  * second telling harmless. Its last status and contact stand in a row, with
- * what it delivered today.
+ * what it delivered today. What a call brought that is new is one record of the
+ * audit log, in the same transaction.
  */
 #include "api.h"
 
@@ -20,7 +21,7 @@
 
 #define BODY_MAX (1 << 20)
 #define REPORTS_MAX 1000
-#define STATUS_MAX 65536
+#define STATUS_MAX 16384   /* what is longer is not kept */
 #define KEEP_S (3 * 86400) /* how long a second telling is recognised */
 #define PRUNE_MAX 2048
 
@@ -72,39 +73,95 @@ check_all(struct api_call *c, const cJSON *list)
 	return c->problem.status == 0 ? 0 : -EINVAL;
 }
 
-/* 0: new. 1: told before. */
-static int
-take_report(struct store_txn *t, struct api_call *c, const cJSON *v)
+/* What is new of a call, for the audit log. */
+struct news {
+	cJSON *uploads; /* array of rows */
+	int counts[sizeof(outcomes) / sizeof(outcomes[0])];
+	int64_t bytes; /* delivered */
+	int accepted, repeated;
+};
+
+static cJSON *
+row_of(const struct api_call *c, const cJSON *v)
 {
-	static const char *const fields[] = { "id", "outcome", "device",
+	static const char *const fields[] = { "id", "outcome", "device", "name",
 		"storage", "key", "reason", NULL };
+	cJSON *row = cJSON_CreateObject();
+	int64_t n;
+	char when[21];
+
+	clock_rfc3339(c->now_s, when);
+	json_add_text(row, "at", when);
+	for (size_t i = 0; fields[i] != NULL; i++) {
+		const char *s = json_string(v, fields[i]);
+
+		if (s != NULL && strlen(s) <= 2048)
+			json_add_text(row, fields[i], s);
+	}
+	if (json_int(v, "size", 0, 1LL << 50, &n) == 0)
+		json_add_int(row, "size", n);
+	if (json_int(v, "attempts", 0, 1LL << 31, &n) == 0)
+		json_add_int(row, "attempts", n);
+	if (json_int(v, "secondsAgo", 0, c->now_s, &n) == 0) {
+		clock_rfc3339(c->now_s - n, when);
+		json_add_text(row, "endedAt", when);
+	}
+	return row;
+}
+
+static void
+count(struct news *news, const cJSON *row)
+{
+	const char *outcome = json_string(row, "outcome");
+	int64_t size;
+
+	for (size_t i = 0; outcomes[i] != NULL; i++)
+		news->counts[i] += strcmp(outcomes[i], outcome) == 0;
+	if (strcmp(outcome, "delivered") == 0 &&
+	    json_int(row, "size", 0, 1LL << 50, &size) == 0)
+		news->bytes += size;
+	news->accepted++;
+}
+
+static int
+take_report(
+    struct store_txn *t, struct api_call *c, const cJSON *v, struct news *news)
+{
 	char *id = xasprintf("%s/%s", c->who.gateway, json_string(v, "id"));
 	cJSON *row;
-	int64_t size;
-	char when[21];
 	int rc = store_get_json(t, KIND_REPORT, c->who.tenant, id, &row);
 
 	if (rc == 0) {
 		cJSON_Delete(row);
-		free(id);
-		return 1;
-	}
-	if (rc == -ENOENT) {
-		row = cJSON_CreateObject();
-		clock_rfc3339(c->now_s, when);
-		json_add_text(row, "at", when);
-		for (size_t i = 0; fields[i] != NULL; i++) {
-			const char *s = json_string(v, fields[i]);
-
-			if (s != NULL && strlen(s) <= 2048)
-				json_add_text(row, fields[i], s);
-		}
-		if (json_int(v, "size", 0, 1LL << 50, &size) == 0)
-			json_add_int(row, "size", size);
+		news->repeated++;
+	} else if (rc == -ENOENT) {
+		row = row_of(c, v);
 		rc = store_put_json(t, KIND_REPORT, c->who.tenant, id, row);
-		cJSON_Delete(row);
+		count(news, row);
+		cJSON_DeleteItemFromObjectCaseSensitive(row, "at");
+		cJSON_AddItemToArray(news->uploads, row);
 	}
 	free(id);
+	return rc;
+}
+
+static int
+audit(struct store_txn *t, struct api_call *c, struct news *news)
+{
+	cJSON *after;
+	int rc;
+
+	if (news->accepted == 0)
+		return 0;
+	after = cJSON_CreateObject();
+	for (size_t i = 0; outcomes[i] != NULL; i++)
+		if (news->counts[i] > 0)
+			json_add_int(after, outcomes[i], news->counts[i]);
+	json_add_int(after, "bytes", news->bytes);
+	cJSON_AddItemReferenceToObject(after, "uploads", news->uploads);
+	rc = api_audit(
+	    t, c, c->who.tenant, "uploads.report", c->who.gateway, NULL, after);
+	cJSON_Delete(after);
 	return rc;
 }
 
@@ -207,46 +264,53 @@ prune(struct store_txn *t, struct api_call *c, cJSON *contact, int brought)
 	return rc;
 }
 
+/* Last contact, status and what was delivered today. */
+static int
+note_contact(struct store_txn *t, struct api_call *c, const struct news *news)
+{
+	cJSON *row = NULL;
+	int rc = store_get_json(
+	    t, KIND_CONTACT, c->who.tenant, c->who.gateway, &row);
+
+	if (rc == -ENOENT)
+		row = cJSON_CreateObject();
+	else if (rc != 0)
+		return rc;
+	set_status(c, row);
+	count_bytes(c, row, news->bytes);
+	rc = prune(t, c, row, news->accepted);
+	if (rc == 0)
+		rc = store_put_json(
+		    t, KIND_CONTACT, c->who.tenant, c->who.gateway, row);
+	cJSON_Delete(row);
+	return rc;
+}
+
 static int
 post_reports(struct store_txn *t, struct api_call *c)
 {
 	const cJSON *list =
 			cJSON_GetObjectItemCaseSensitive(c->json, "reports"),
 		    *e;
-	int accepted = 0, repeated = 0, rc = check_all(c, list);
-	int64_t bytes = 0, size;
-	cJSON *row = NULL;
+	struct news news = { 0 };
+	int rc = check_all(c, list);
 
 	if (rc != 0)
 		return rc;
+	news.uploads = cJSON_CreateArray();
 	cJSON_ArrayForEach(e, list)
 	{
-		rc = take_report(t, c, e);
-		if (rc < 0)
-			return rc;
-		accepted += rc == 0;
-		repeated += rc == 1;
-		if (rc == 0 &&
-		    strcmp(json_string(e, "outcome"), "delivered") == 0 &&
-		    json_int(e, "size", 0, 1LL << 50, &size) == 0)
-			bytes += size;
+		if (rc == 0)
+			rc = take_report(t, c, e, &news);
 	}
-	rc = store_get_json(
-	    t, KIND_CONTACT, c->who.tenant, c->who.gateway, &row);
-	if (rc == -ENOENT)
-		row = cJSON_CreateObject();
-	else if (rc != 0)
-		return rc;
-	set_status(c, row);
-	count_bytes(c, row, bytes);
-	rc = prune(t, c, row, accepted);
 	if (rc == 0)
-		rc = store_put_json(
-		    t, KIND_CONTACT, c->who.tenant, c->who.gateway, row);
-	cJSON_Delete(row);
+		rc = audit(t, c, &news);
+	if (rc == 0)
+		rc = note_contact(t, c, &news);
+	cJSON_Delete(news.uploads);
 	c->answer = cJSON_CreateObject();
-	json_add_int(c->answer, "accepted", accepted);
-	json_add_int(c->answer, "repeated", repeated);
+	json_add_int(c->answer, "accepted", news.accepted);
+	json_add_int(c->answer, "repeated", news.repeated);
 	return rc;
 }
 

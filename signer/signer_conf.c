@@ -43,6 +43,8 @@ static const struct conf_key keys[] = {
 
 	{ "signer", "rate_limit", CONF_INT, AT(rate_limit), "1000", "1", "1000000", NULL, RL | CONF_F_NONE,
 	  "requests a second that a token may make" },
+	{ "signer", "audit_keep", CONF_MSEC, AT(audit_keep_ms), "400 d", "1 h", "36500 d", NULL, RL | CONF_F_NONE,
+	  "how long records of the audit log are kept" },
 
 	{ "file_storage", "dir", CONF_PATH, AT(file_dir), NULL, NULL, NULL, NULL, 0,
 	  "folder of the objects of FILE storages; files in state_dir if not set" },

@@ -13,7 +13,7 @@ struct signer_conf {
 	int64_t database_size;
 	char *cert_file, *key_file;
 	bool allow_private, allow_http;
-	int64_t threads, max_connections, rate_limit;
+	int64_t threads, max_connections, rate_limit, audit_keep_ms;
 	/* [file_storage] */
 	char *file_dir;
 	int64_t file_max_size;

@@ -365,6 +365,11 @@ do {
 ok((grep { $_->{action} eq 'storage.replace' && ($_->{before}{region} // '')
 	eq 'eu-central-1' && ($_->{after}{region} // '') eq 'eu-west-1' } @audit),
     'the audit log has before and after');
+my @told = grep { $_->{action} eq 'uploads.report' } @audit;
+is(scalar @told, 1, 'and what was reported, once');
+is($told[0]{object}, 'gw-1', 'of which gateway');
+is_deeply($told[0]{after}, { delivered => 1, bytes => 5, uploads =>
+	[{ id => 'r1', outcome => 'delivered', size => 5 }] }, 'and uploads');
 unlike(json_encode(\@audit), qr/verySecret1|\Q$key\E/, 'but no secret');
 
 # ---- metrics, health, limits ----------------------------------------------
