@@ -37,7 +37,7 @@
 #define LACKS_MS 300000
 #define CALL_MS 30000
 #define REASON_MAX 400
-#define STATUS_MAX 15000 /* octets; the signer keeps 16384 */
+#define STATUS_MAX 15000 /* octets; the signer keeps 32768 */
 
 struct reports {
 	struct agent *agent;

@@ -21,7 +21,7 @@
 
 #define BODY_MAX (1 << 20)
 #define REPORTS_MAX 1000
-#define STATUS_MAX 16384   /* what is longer is not kept */
+#define STATUS_MAX 32768   /* what is longer is not kept */
 #define KEEP_S (3 * 86400) /* how long a second telling is recognised */
 #define PRUNE_MAX 2048
 

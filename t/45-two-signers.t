@@ -240,7 +240,7 @@ SKIP: {
 	cmp_ok($pg->sql('SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity '
 		. "USING (pid) WHERE ssl AND application_name = 'edgehaul-signer'"),
 	    '>', 0, 'it is TLS');
-	my %status = map { $_ => 'x' x 60 } 1 .. 800; # longer than a record
+	my %status = map { $_ => 'x' x 60 } 1 .. 400; # longer than a record
 	is(call(3, 'POST', '/v1/reports', token => $gw,
 		json => { status => \%status })->{status}, 200, 'a long row');
 	is_deeply(call(3, 'GET', '/v1/gateways/gw-1')->{json}{status}, \%status,
