@@ -160,9 +160,11 @@ settle_rebuild(struct index_job *j)
 {
 	struct chunk *c = (struct chunk *)j;
 
-	for (size_t i = 0; j->rc == 0 && c->move && i < c->items_n; i++)
-		if (c->items[i].state == SPOOL_QUARANTINED)
+	for (size_t i = 0; j->rc == 0 && i < c->items_n; i++) {
+		spool_names_note(c->k->sp->names, &c->items[i]);
+		if (c->move && c->items[i].state == SPOOL_QUARANTINED)
 			spool_move_to_quarantine(c->k->sp, &c->items[i]);
+	}
 	on_settled(j);
 }
 

@@ -108,6 +108,7 @@ settle_add(struct index_job *j)
 		return;
 	a->sp->order_done = a->order;
 	a->sp->rows_since += a->row_size;
+	spool_names_note(a->sp->names, &a->item);
 }
 
 /* On the loop. */
@@ -433,6 +434,7 @@ spool_open(struct event_base *base, const char *dir, enum spool_role role,
 	sp->share = opt->share;
 	sp->share_files = opt->share_files;
 	sp->next_due = -1;
+	sp->names = spool_names_new();
 	pthread_mutex_init(&sp->mutex, NULL);
 	STAILQ_INIT(&sp->unindexed);
 	sp->retry = evtimer_new(base, on_retry, sp);
@@ -441,6 +443,7 @@ spool_open(struct event_base *base, const char *dir, enum spool_role role,
 	    &sp->l, why_out);
 	if (rc != 0) {
 		event_free(sp->retry);
+		spool_names_free(sp->names);
 		pthread_mutex_destroy(&sp->mutex);
 		free(sp);
 		return rc;
@@ -480,6 +483,7 @@ spool_close(struct spool *sp)
 	}
 	event_free(sp->retry);
 	forget_heavy(&sp->heavy);
+	spool_names_free(sp->names);
 	layout_close(&sp->l);
 	pthread_mutex_destroy(&sp->mutex);
 	free(sp->status);

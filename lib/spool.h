@@ -242,9 +242,12 @@ const char *spool_ended_name(unsigned how);
  */
 
 /* Uploads of this device and name that wait (any state but quarantined), the
- * oldest first, at most max. Reads the whole index: for rare questions. */
+ * oldest first, at most max (writer). The first question after a start reads
+ * the index, in steps; from then on it costs four octets an upload. */
 void spool_same_name(struct spool *sp, const char *device, const char *name,
     size_t max, spool_items_fn fn, void *arg);
+/* It will be asked: read the index for it now, behind everything else. */
+void spool_prepare_names(struct spool *sp);
 /* End an upload as evicted unless it is being sent: -EBUSY. */
 void spool_evict(
     struct spool *sp, uint64_t seq, const char *why, spool_fn fn, void *arg);

@@ -13,6 +13,7 @@
 #include "spool.h"
 
 struct keeper;
+struct spool_names;
 
 /* A device that holds much of its share of the spool. */
 struct heavy {
@@ -36,6 +37,7 @@ struct spool {
 	struct index *ix;
 	struct incoming *in;   /* the writer's, else NULL */
 	struct keeper *keeper; /* the writer's */
+	struct spool_names *names;
 	void (*on_change)(void *arg);
 	void *change_arg;
 	bool closing;
@@ -112,6 +114,14 @@ struct keeper *keeper_new(struct spool *sp);
 void keeper_stop(struct keeper *k);
 void keeper_check_start(struct keeper *k);
 void keeper_check_state(struct keeper *k, struct spool_check *out);
+
+/* spool_name.c; a note for each row that was committed: index thread */
+struct spool_names *spool_names_new(void);
+void spool_names_free(struct spool_names *names);
+void spool_names_note(struct spool_names *names, const struct spool_item *it);
+
+/* Index thread: this row cannot be read. */
+void spool_row_damaged(struct spool *sp, uint64_t seq);
 
 /* index thread: add the row of a durable upload to the ledger and the table,
  * in the state that the item tells: waiting, or quarantined by a rebuild */

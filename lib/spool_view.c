@@ -37,10 +37,19 @@ spool_item_from_row(
 	    t->now > r->received_clock ? t->now - r->received_clock : 0;
 }
 
+void
+spool_row_damaged(struct spool *sp, uint64_t seq)
+{
+	log_error("index row seq=%llu is damaged: the index is made anew at "
+		  "the next start of edgehaul-proxy",
+	    (unsigned long long)seq);
+	index_mark_damaged(sp->ix);
+}
+
 /* ---- lists ----------------------------------------------------------------
  */
 
-enum view { VIEW_READY, VIEW_LIST, VIEW_FIND, VIEW_NAME };
+enum view { VIEW_READY, VIEW_LIST, VIEW_FIND };
 
 struct view_job {
 	struct index_job job;
@@ -51,7 +60,6 @@ struct view_job {
 	size_t max, n;
 	struct spool_item *items;
 	struct index_txn *t;
-	char *device, *name; /* VIEW_NAME */
 	spool_items_fn fn;
 	void *arg;
 };
@@ -72,19 +80,11 @@ on_row(uint64_t seq, struct row *r, void *arg)
 	struct view_job *v = arg;
 
 	if (r == NULL) {
-		log_error("index row seq=%llu is damaged: the index is made "
-			  "anew at the next start of edgehaul-proxy",
-		    (unsigned long long)seq);
-		index_mark_damaged(v->sp->ix);
+		spool_row_damaged(v->sp, seq);
 		return 0;
 	}
 	if (v->what == VIEW_READY && r->due_clock != 0)
 		return 0; /* the table of due times tells of it */
-	if (v->what == VIEW_NAME &&
-	    (r->item.state == SPOOL_QUARANTINED ||
-		strcmp(r->item.name, v->name) != 0 ||
-		strcmp(r->item.device, v->device) != 0))
-		return 0;
 	return keep_row(v, r);
 }
 
@@ -150,7 +150,7 @@ run_view(struct index_txn *t, struct index_job *j)
 	v->t = t;
 	if (v->what == VIEW_READY) {
 		rc = view_ready(v);
-	} else if (v->what == VIEW_LIST || v->what == VIEW_NAME) {
+	} else if (v->what == VIEW_LIST) {
 		rc = index_walk(t, v->after, -1, on_row, v);
 		if (rc > 0)
 			rc = 0;
@@ -171,8 +171,6 @@ on_viewed(struct index_job *j)
 	for (size_t i = 0; i < v->n; i++)
 		spool_item_fini(&v->items[i]);
 	free(v->items);
-	free(v->device);
-	free(v->name);
 	free(v);
 }
 
@@ -217,44 +215,6 @@ spool_list(
 {
 	struct view_job *v = view_new(sp, VIEW_LIST, after, max, fn, arg);
 
-	index_submit(sp->ix, &v->job);
-}
-
-/* What waits under a name and is not yet indexed counts as well: copies, as
- * they may get their rows while the index is read. */
-static void
-keep_unindexed(struct view_job *v)
-{
-	struct spool *sp = v->sp;
-	struct add_job *a;
-
-	pthread_mutex_lock(&sp->mutex);
-	STAILQ_FOREACH(a, &sp->unindexed, link)
-	{
-		if (v->n >= v->max || strcmp(a->item.name, v->name) != 0 ||
-		    strcmp(a->item.device, v->device) != 0)
-			continue;
-		v->items = xrealloc(v->items, (v->n + 1) * sizeof(*v->items));
-		v->items[v->n++] = incoming_item_copy(&a->item);
-	}
-	pthread_mutex_unlock(&sp->mutex);
-}
-
-static void
-settle_same_name(struct index_job *j)
-{
-	keep_unindexed((struct view_job *)j);
-}
-
-void
-spool_same_name(struct spool *sp, const char *device, const char *name,
-    size_t max, spool_items_fn fn, void *arg)
-{
-	struct view_job *v = view_new(sp, VIEW_NAME, 0, max, fn, arg);
-
-	v->device = xstrdup(device);
-	v->name = xstrdup(name);
-	v->job.settle = settle_same_name;
 	index_submit(sp->ix, &v->job);
 }
 

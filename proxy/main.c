@@ -189,6 +189,14 @@ open_spool(struct proxy *px)
 	return rc;
 }
 
+/* If each upload will ask for its name, be ready for it. */
+static void
+prepare_names(struct proxy *px)
+{
+	if (px->conf->on_same_name != SAME_NAME_KEEP_BOTH)
+		spool_prepare_names(px->spool);
+}
+
 static int
 open_run_dir(struct proxy *px)
 {
@@ -317,6 +325,7 @@ proxy_start(struct event_base *base, const void *conf, void **self_out)
 
 		px->blocks = blocks_new(px->conf->state_dir);
 		spool_on_change(px->spool, on_spool_change, px);
+		prepare_names(px);
 		px->housework =
 		    event_new(base, -1, EV_PERSIST, on_housework, px);
 		event_add(px->housework, &every);
@@ -341,6 +350,7 @@ proxy_reload(void *self, const void *conf)
 	px->conf = conf;
 	http_server_settings(px->lan, &s);
 	spool_set_share(px->spool, share_octets(conf), share_files(conf));
+	prepare_names(px);
 	access_free(px->access);
 	px->access = access_new(conf);
 	devices_reload(px->devices, conf, clock_ms());
