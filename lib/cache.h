@@ -7,12 +7,16 @@
  *
  * Agent and proxy both have it open. The agent adds blobs, fills slices and
  * sets bits; the proxy clears bits of slices it found damaged, touches and
- * evicts. What must stay true (DESIGN 8):
+ * evicts. Either may find the index damaged and make it anew; the other notices
+ * within a second. What must stay true (DESIGN 8):
  *  - a bit is set only after the slice was compared with the signed list and
  *    its octets synced; on a refill the bit is cleared and committed first;
  *  - the sum of reserved sizes never exceeds the limit; a blob is reserved
  *    whole before its first octet;
- *  - rows are input: one that does not fit its format is treated as not there.
+ *  - rows are input: one that does not fit its format is treated as not there;
+ *  - a file without a row is served to nobody. It counts against the limit and
+ *    goes first, unless its blob is added again before: then what is in it is
+ *    taken over slice by slice, as far as it fits (cache_adopt()).
  *
  * Calls block on the disk; make them on one thread per process, never on a
  * loop. Values handed out are copies.
@@ -24,6 +28,12 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <time.h>
+
+#define CACHE_BLOBS_MAX 4096
+#define CACHE_DEVICES_MAX 10000
+#define CACHE_DEVICE_JSON_MAX 2048
+/* An unchanged manifest's `checked` is written no more often. */
+#define CACHE_CHECKED_S 600
 
 struct cache;
 
@@ -59,17 +69,29 @@ int cache_open(const char *dir, uint64_t limit, bool create,
     struct cache **c_out, char **why_out);
 void cache_close(struct cache *c);
 void cache_set_limit(struct cache *c, uint64_t limit);
+/* Octets of the disk that no blob may take (uploads go first); default 0. */
+void cache_set_floor(struct cache *c, uint64_t octets);
+/* Octets that may still be written to the disk above the floor. */
+uint64_t cache_disk_room(struct cache *c);
 
 /* -ENOENT. Free the bitmap by cache_blob_free(). */
 int cache_blob_get(
     struct cache *c, const uint8_t sha256[32], struct cache_blob *b_out);
 void cache_blob_free(struct cache_blob *b);
 /*
- * Reserve and make a blob (its sparse file and row), or find it there. -ENOSPC:
- * no room under the limit; ask cache_evict_candidate() and try again. -EDQUOT:
- * the disk's floor.
+ * Reserve and make a blob (its sparse file and row), or find it there: then
+ * product, channel and path become those of want. Of want are read sha256,
+ * size, list_sha256, product, channel, path, pinned, last_use. 1: new, but its
+ * file was there: see cache_adopt(). -ENOSPC: no room under the limit; ask
+ * cache_evict_candidate() and try again. -EDQUOT: the disk's floor. -EINVAL:
+ * another size or list than it has, or over FIRMWARE_SIZE_MAX.
  */
 int cache_blob_add(struct cache *c, const struct cache_blob *want);
+/* Is there a file without a row for it? Its size in *size_out. */
+bool cache_orphan(
+    struct cache *c, const uint8_t sha256[32], uint64_t *size_out);
+/* How much more than the limit would be reserved with `size` added; 0: fits. */
+uint64_t cache_short_of(struct cache *c, uint64_t size);
 /* Row first, then the file. -ENOENT. */
 int cache_blob_remove(struct cache *c, const uint8_t sha256[32]);
 /* The least recently used blob that is not pinned; -ENOENT: all are. skip
@@ -95,9 +117,15 @@ int cache_slices_set(struct cache *c, const uint8_t sha256[32], size_t first,
 /* They are damaged or to be written again: clear and commit. */
 int cache_slices_clear(
     struct cache *c, const uint8_t sha256[32], size_t first, size_t n);
+/* Compare what the file holds in the slices first..first+n-1 that are not set
+ * with the list, and set those that fit. Reads and hashes; *adopted_out how
+ * many. -ENOENT: no blob or no list. */
+int cache_adopt(struct cache *c, const uint8_t sha256[32], size_t first,
+    size_t n, size_t *adopted_out);
 
 /* -ESTALE: an older seq than what is kept (never rolled back). The same seq
- * with the same octets renews `checked`; with others it is -EBADMSG. */
+ * with the same octets renews `checked` (written at most each CACHE_CHECKED_S)
+ * and the etag; with others it is -EBADMSG. */
 int cache_manifest_put(struct cache *c, const struct cache_manifest *m);
 int cache_manifest_get(struct cache *c, const char *product,
     const char *channel, struct cache_manifest *m_out);
@@ -116,6 +144,9 @@ int cache_meta_get(struct cache *c, const char *name, char **value_out);
 /* What a device last told: JSON under "ID"; at most 10,000 are kept, the
  * longest silent goes first. */
 int cache_device_put(struct cache *c, const char *id, const char *json);
+/* Several in one commit, which is a sync of the disk. */
+int cache_device_put_many(struct cache *c, const char *const *ids,
+    const char *const *jsons, size_t n);
 int cache_device_each(struct cache *c, const char *after,
     int (*fn)(const char *id, const char *json, void *arg), void *arg);
 
@@ -124,7 +155,8 @@ struct cache_totals {
 	uint64_t blobs, pinned;
 };
 void cache_totals(struct cache *c, struct cache_totals *t_out);
-/* Changes with each commit of any process; cheap, no disk. */
+/* Changes with each commit of any process; cheap, no disk. Callable from the
+ * loop as well. */
 uint64_t cache_last_txn(struct cache *c);
 
 #endif
