@@ -338,6 +338,8 @@ static const struct explanation explanations[] = {
 	  "Make it at the provider, or correct bucket." },
 	{ 0, "AuthorizationHeaderMalformed", "The region is wrong",
 	  "Set region to that of the bucket." },
+	{ 0, "AuthorizationQueryParametersError", "The region is wrong",
+	  "Set region to that of the bucket." },
 	{ 0, "PermanentRedirect", "The bucket is in another region",
 	  "Set region to that of the bucket." },
 	{ 301, NULL, "The bucket is in another region", "Set region to that of the bucket." },

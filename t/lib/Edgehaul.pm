@@ -176,9 +176,13 @@ sub dir {
 # What a name in need() stands for, if not for a program of that name.
 my %programs = (
 	radosgw => [qw(radosgw radosgw-admin ceph-mon ceph-osd ceph monmaptool)],
+	swift => [qw(swift-proxy-server swift-account-server
+	    swift-container-server swift-object-server memcached)],
 );
 my %package = (
 	radosgw => 'radosgw ceph-mon ceph-osd ceph-common',
+	swift => 'swift-proxy swift-account swift-container swift-object '
+	    . 'memcached',
 	azurite => 'nodejs npm, then: npm ci in t/',
 	postgresql => 'postgresql',
 	prism => 'nodejs npm, then: npm ci in t/',
@@ -316,6 +320,9 @@ sub signer { shift; require Edgehaul::Signer; Edgehaul::Signer->new(@_) }
 sub gateway { shift; require Edgehaul::Gateway; Edgehaul::Gateway->new(@_) }
 sub cloud { shift; require Edgehaul::Cloud; Edgehaul::Cloud->new(@_) }
 sub radosgw { shift; require Edgehaul::Radosgw; Edgehaul::Radosgw->new(@_) }
+sub follow { shift; require Edgehaul::Follow; Edgehaul::Follow->new(@_) }
+sub detour { shift; require Edgehaul::Detour; Edgehaul::Detour->new(@_) }
+sub swift { shift; require Edgehaul::Swift; Edgehaul::Swift->new(@_) }
 sub postgresql { shift; require Edgehaul::Postgresql; Edgehaul::Postgresql->new(@_) }
 sub haproxy { shift; require Edgehaul::Haproxy; Edgehaul::Haproxy->new(@_) }
 sub prism { shift; require Edgehaul::Prism; Edgehaul::Prism->new(@_) }
@@ -323,6 +330,20 @@ sub azurite { shift; require Edgehaul::Azurite; Edgehaul::Azurite->new(@_) }
 
 # Run a program to its end: (exit status, stdout, stderr).
 sub run { require Edgehaul::Daemon; Edgehaul::Daemon::run(@_) }
+
+# A certificate of its own for localhost, *.localhost and 127.0.0.1, as two
+# files: certificate, key. More options of "openssl req".
+sub certificate {
+	my (undef, @more) = @_;
+	my $dir = Edgehaul->dir('certificate');
+	my ($rc, undef, $err) = run(undef, 'openssl', 'req', '-x509', '-newkey',
+		'rsa:2048', '-nodes', '-keyout', "$dir/key.pem", '-out',
+		"$dir/cert.pem", '-days', '2', '-subj', '/CN=localhost',
+		'-addext', 'subjectAltName=DNS:localhost,DNS:*.localhost,'
+		. 'IP:127.0.0.1', @more);
+	die "openssl: $err\n" if $rc != 0;
+	return ("$dir/cert.pem", "$dir/key.pem");
+}
 
 # ---- HTTP -----------------------------------------------------------------
 

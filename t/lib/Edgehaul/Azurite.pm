@@ -68,7 +68,8 @@ sub request {
 	    s{([^A-Za-z0-9_.~/-])}{sprintf '%%%02X', ord $1}ge;
 	my %q = @{ $query // [] };
 	my $qs = join '&', map { "$_=$q{$_}" } sort keys %q;
-	my $c = Edgehaul::Raw->new("127.0.0.1:$self->{port}")
+	my $c = Edgehaul::Raw->new("127.0.0.1:$self->{port}",
+		tls => $self->{scheme} eq 'https')
 	    or return { status => 0 };
 	$c->send(join "\r\n", "$method $p" . (length $qs ? "?$qs" : '')
 		. ' HTTP/1.1', "Host: 127.0.0.1:$self->{port}",
@@ -91,7 +92,8 @@ sub storage {
 	my ($self, $container, %more) = @_;
 	return (type => 'AZURE', container => $container,
 		allowHttp => JSON::PP::true(),
-		connectionString => join(';', 'DefaultEndpointsProtocol=http',
+		connectionString => join(';',
+			"DefaultEndpointsProtocol=$self->{scheme}",
 			"AccountName=$self->{account}",
 			"AccountKey=$self->{key}",
 			'BlobEndpoint=' . $self->endpoint), %more);
