@@ -1,9 +1,10 @@
 /*
  * pool.c - threads for what may wait
  *
- * Two lists under one lock: what waits to be run, and what has run and waits
- * for the loop, which an eventfd wakes. A job is on one list or in a thread's
- * hands, so nobody else touches its argument meanwhile.
+ * Lists under one lock: what waits to be run, what runs, and what has run and
+ * waits for the loop, which an eventfd wakes. A job is on one of them, and
+ * while it runs nobody but its thread touches its argument. A job that waits
+ * for others of its owner lets those behind it pass.
  */
 #include "pool.h"
 
@@ -13,6 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/queue.h>
 #include <unistd.h>
@@ -24,16 +26,17 @@
 #define THREADS_MAX 64
 
 struct job {
-	STAILQ_ENTRY(job) link;
+	TAILQ_ENTRY(job) link;
 	pool_fn run, done;
 	void *arg;
+	char *tenant, *name; /* NULL: of nobody */
 };
-STAILQ_HEAD(jobs, job);
+TAILQ_HEAD(jobs, job);
 
 struct pool {
 	pthread_mutex_t lock;
 	pthread_cond_t more;
-	struct jobs waiting, ran;
+	struct jobs waiting, running, ran;
 	bool stopping;
 	unsigned busy; /* the loop's alone */
 	int fd;        /* eventfd */
@@ -51,6 +54,37 @@ wake(struct pool *p)
 	(void)n; /* full: the loop is awake already */
 }
 
+static bool
+may_run(const struct pool *p, const struct job *j)
+{
+	unsigned owner = 0, tenant = 0;
+	const struct job *r;
+
+	if (j->tenant == NULL)
+		return true;
+	TAILQ_FOREACH(r, &p->running, link)
+	{
+		if (r->tenant == NULL || strcmp(r->tenant, j->tenant) != 0)
+			continue;
+		tenant++;
+		owner += strcmp(r->name, j->name) == 0;
+	}
+	return owner < POOL_OWNER_MAX && tenant < (p->threads_n + 1) / 2;
+}
+
+static struct job *
+next(struct pool *p)
+{
+	struct job *j;
+
+	TAILQ_FOREACH(j, &p->waiting, link)
+	{
+		if (may_run(p, j))
+			break;
+	}
+	return j;
+}
+
 static void *
 work(void *arg)
 {
@@ -59,18 +93,23 @@ work(void *arg)
 
 	pthread_mutex_lock(&p->lock);
 	for (;;) {
-		while (STAILQ_EMPTY(&p->waiting) && !p->stopping)
+		while ((j = next(p)) == NULL &&
+		    !(p->stopping && TAILQ_EMPTY(&p->waiting)))
 			pthread_cond_wait(&p->more, &p->lock);
-		j = STAILQ_FIRST(&p->waiting);
 		if (j == NULL)
 			break;
-		STAILQ_REMOVE_HEAD(&p->waiting, link);
+		TAILQ_REMOVE(&p->waiting, j, link);
+		TAILQ_INSERT_TAIL(&p->running, j, link);
 		pthread_mutex_unlock(&p->lock);
 		j->run(j->arg);
 		pthread_mutex_lock(&p->lock);
-		STAILQ_INSERT_TAIL(&p->ran, j, link);
+		TAILQ_REMOVE(&p->running, j, link);
+		TAILQ_INSERT_TAIL(&p->ran, j, link);
+		if (j->tenant != NULL && !TAILQ_EMPTY(&p->waiting))
+			pthread_cond_broadcast(&p->more);
 		wake(p);
 	}
+	pthread_cond_broadcast(&p->more);
 	pthread_mutex_unlock(&p->lock);
 	return NULL;
 }
@@ -78,16 +117,18 @@ work(void *arg)
 static void
 reap(struct pool *p)
 {
-	struct jobs ran = STAILQ_HEAD_INITIALIZER(ran);
+	struct jobs ran = TAILQ_HEAD_INITIALIZER(ran);
 	struct job *j;
 
 	pthread_mutex_lock(&p->lock);
-	STAILQ_CONCAT(&ran, &p->ran);
+	TAILQ_CONCAT(&ran, &p->ran, link);
 	pthread_mutex_unlock(&p->lock);
-	while ((j = STAILQ_FIRST(&ran)) != NULL) {
-		STAILQ_REMOVE_HEAD(&ran, link);
+	while ((j = TAILQ_FIRST(&ran)) != NULL) {
+		TAILQ_REMOVE(&ran, j, link);
 		p->busy--;
 		j->done(j->arg);
+		free(j->tenant);
+		free(j->name);
 		free(j);
 	}
 }
@@ -112,8 +153,9 @@ pool_new(struct event_base *base, unsigned threads)
 	assert(threads > 0 && threads <= THREADS_MAX);
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->more, NULL);
-	STAILQ_INIT(&p->waiting);
-	STAILQ_INIT(&p->ran);
+	TAILQ_INIT(&p->waiting);
+	TAILQ_INIT(&p->running);
+	TAILQ_INIT(&p->ran);
 	p->fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	assert(p->fd >= 0);
 	p->ev = event_new(base, p->fd, EV_READ | EV_PERSIST, on_ran, p);
@@ -132,19 +174,37 @@ pool_new(struct event_base *base, unsigned threads)
 	return p;
 }
 
-void
-pool_run(struct pool *p, pool_fn run, pool_fn done, void *arg)
+static void
+submit(struct pool *p, const char *tenant, const char *name, pool_fn run,
+    pool_fn done, void *arg)
 {
 	struct job *j = xcalloc(1, sizeof(*j));
 
 	j->run = run;
 	j->done = done;
 	j->arg = arg;
+	if (tenant != NULL) {
+		j->tenant = xstrdup(tenant);
+		j->name = xstrdup(name);
+	}
 	p->busy++;
 	pthread_mutex_lock(&p->lock);
-	STAILQ_INSERT_TAIL(&p->waiting, j, link);
+	TAILQ_INSERT_TAIL(&p->waiting, j, link);
 	pthread_cond_signal(&p->more);
 	pthread_mutex_unlock(&p->lock);
+}
+
+void
+pool_run(struct pool *p, pool_fn run, pool_fn done, void *arg)
+{
+	submit(p, NULL, NULL, run, done, arg);
+}
+
+void
+pool_run_for(struct pool *p, const char *tenant, const char *name, pool_fn run,
+    pool_fn done, void *arg)
+{
+	submit(p, tenant, name, run, done, arg);
 }
 
 unsigned

@@ -13,9 +13,9 @@
 #include <string.h>
 #include <strings.h>
 #include <time.h>
+#include <event2/event.h>
 
 #include "clock.h"
-#include "credential.h"
 #include "http_server.h"
 #include "json.h"
 #include "limit.h"
@@ -67,8 +67,6 @@ api_reply_problem(struct http_request *rq, struct problem *p)
 	problem_fini(p);
 }
 
-static void wants_fini(struct api_call *c);
-
 static void
 call_free(struct api_call *c)
 {
@@ -88,9 +86,18 @@ call_free(struct api_call *c)
 	free(c->text_type);
 	free(c->etag);
 	free(c->changed_tenant);
+	if (c->patience != NULL)
+		event_free(c->patience);
 	problem_fini(&c->problem);
-	wants_fini(c);
+	api_wants_fini(c);
 	free(c);
+}
+
+void
+api_maybe_free(struct api_call *c)
+{
+	if (c->rq == NULL && !c->running && c->fetching == 0)
+		call_free(c);
 }
 
 static void
@@ -140,8 +147,7 @@ on_rq_done(struct http_request *rq, bool ok, void *arg)
 
 	c->rq = NULL;
 	updates_forget(c->sg->updates, c);
-	if (!c->running && c->fetching == 0)
-		call_free(c);
+	api_maybe_free(c);
 }
 
 /* ---- running ------------------------------------------------------------- */
@@ -233,7 +239,7 @@ forget_answer(struct api_call *c)
 	c->text = c->text_type = c->etag = c->changed_tenant = NULL;
 	c->changed = c->park = false;
 	c->status = 0;
-	wants_fini(c);
+	api_wants_fini(c);
 	problem_fini(&c->problem);
 }
 
@@ -273,60 +279,6 @@ run(void *arg)
 	}
 }
 
-/* ---- credentials that have to be fetched first --------------------------- */
-
-void
-api_want(
-    struct api_call *c, const char *name, const char *scope, bool background)
-{
-	if (c->wants_n == API_WANTS)
-		return;
-	c->wants[c->wants_n].name = xstrdup(name);
-	c->wants[c->wants_n].scope = xstrdup(scope);
-	c->wants[c->wants_n++].background = background;
-}
-
-static void
-wants_fini(struct api_call *c)
-{
-	for (size_t i = 0; i < c->wants_n; i++) {
-		free(c->wants[i].name);
-		free(c->wants[i].scope);
-	}
-	c->wants_n = 0;
-}
-
-static void
-on_fetched(void *arg)
-{
-	struct api_call *c = arg;
-
-	if (--c->fetching > 0)
-		return;
-	if (c->rq == NULL)
-		call_free(c);
-	else
-		api_again(c);
-}
-
-/* True: the call waits for them and runs again. */
-static bool
-fetch_wanted(struct api_call *c)
-{
-	struct credentials *cr = c->sg->credentials;
-
-	for (size_t i = 0; i < c->wants_n; i++) {
-		bool wait = !c->wants[i].background;
-
-		c->fetching += wait;
-		credentials_fetch(cr, c->who.tenant, c->wants[i].name,
-		    c->wants[i].scope, wait ? on_fetched : NULL, c);
-	}
-	wants_fini(c);
-	c->rounds++;
-	return c->fetching > 0;
-}
-
 /* ---- back on the loop ---------------------------------------------------- */
 
 static void
@@ -344,7 +296,7 @@ ran_then(void *arg)
 
 	c->running = false;
 	if (c->rq == NULL)
-		call_free(c);
+		api_maybe_free(c);
 	else
 		call_reply(c);
 }
@@ -356,17 +308,18 @@ ran(void *arg)
 	struct signer *sg = c->sg;
 
 	c->running = false;
-	if (c->rq != NULL && c->wants_n > 0 && fetch_wanted(c))
+	if (c->rq != NULL && c->wants_n > 0 && api_fetch_wanted(c))
 		return;
 	if (c->changed)
 		signer_changed(sg, c->who.tenant);
 	if (c->changed_tenant != NULL)
 		signer_changed(sg, c->changed_tenant);
 	if (c->rq == NULL) {
-		call_free(c);
+		api_maybe_free(c);
 	} else if (c->route->then != NULL && c->problem.status == 0) {
 		c->running = true;
-		pool_run(sg->outgoing, run_then, ran_then, c);
+		pool_run_for(sg->outgoing, c->who.tenant, c->route->path,
+		    run_then, ran_then, c);
 	} else if (c->park &&
 	    c->generation != updates_generation(sg->updates)) {
 		api_again(c); /* something changed while it looked */

@@ -17,12 +17,15 @@
 #include "problem.h"
 #include "token.h"
 
+struct event;
 struct http_request;
 struct signer;
 struct store_txn;
 
 #define API_PARAMS 3
 #define API_WANTS 16
+#define API_ROUNDS 2
+#define API_PATIENCE_MS 3000
 
 struct api_call {
 	/* The question. */
@@ -56,8 +59,9 @@ struct api_call {
 	/* Of api.c. */
 	struct http_request *rq; /* NULL: gone */
 	bool running;
-	unsigned fetching;   /* of wants, still under way */
-	unsigned generation; /* of updates when it was sent to run */
+	unsigned fetching;      /* of wants, still under way */
+	struct event *patience; /* how long it waits for them; or NULL */
+	unsigned generation;    /* of updates when it was sent to run */
 	void *parked;
 };
 
@@ -90,6 +94,11 @@ void api_on_health(struct http_request *rq, void *signer);
 void api_reply_problem(struct http_request *rq, struct problem *p);
 /* Run a parked call again. On the loop. */
 void api_again(struct api_call *c);
+/* Free it if its request is over and nothing works for it. On the loop. */
+void api_maybe_free(struct api_call *c);
+/* True: it waits for the credentials it wants, and runs again. On the loop. */
+bool api_fetch_wanted(struct api_call *c);
+void api_wants_fini(struct api_call *c);
 
 /* ---- for handlers -------------------------------------------------------- */
 
@@ -99,7 +108,9 @@ int api_precondition(struct api_call *c, int64_t version);
 void api_etag(struct api_call *c, int64_t version);
 /* Set 404 and return -ENOENT. */
 int api_not_found(struct api_call *c, const char *what, const char *hint);
-/* Ask for a credential of a storage to be fetched. */
+/* Ask for a credential of a storage to be fetched. The call runs again when it
+ * is there, or in API_PATIENCE_MS without: other uploads of it need not wait.
+ */
 void api_want(
     struct api_call *c, const char *name, const char *scope, bool background);
 /* Add to the audit log: before and after may be NULL, and hold no secret. */

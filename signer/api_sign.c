@@ -256,7 +256,7 @@ get_credential(struct batch *b, struct target *t)
 		return 0;
 	rc = credentials_get(c->sg->credentials, t->s, scope, c->now_s,
 	    &t->cred, &renew, &t->error, &t->retry_s);
-	if (rc == -EAGAIN && c->rounds < 2)
+	if (rc == -EAGAIN && c->rounds < API_ROUNDS)
 		api_want(c, t->name, scope, false);
 	else if (renew && c->rounds == 0)
 		api_want(c, t->name, scope, true);

@@ -165,6 +165,7 @@ aws_assume_role(const struct storage *s, const struct endpoint *sts,
 		out_answer_fini(&a);
 		return 0;
 	}
+	error->unreachable = out_unreachable(&a);
 	code = xml_tag(a.body.s, "Code");
 	snprintf(error->error, sizeof(error->error),
 	    "AssumeRole at %s: %s %.100s", sts->host,

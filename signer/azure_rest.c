@@ -66,6 +66,7 @@ fetch_bearer(
 	    strpbrk(token, "\r\n") == NULL) {
 		out = xstrdup(token);
 	} else {
+		error->unreachable = out_unreachable(&a);
 		snprintf(error->error, sizeof(error->error),
 		    "the token service: %s%.80s",
 		    a.fault != OUT_OK ? a.error : "refused ",
@@ -141,6 +142,7 @@ azure_fetch_udk(const struct storage *s, const char *base, bool allow_private,
 		out->text[UDK_BEARER] = bearer;
 		bearer = NULL;
 	} else {
+		error->unreachable = out_unreachable(&a);
 		code = xml_tag(a.body.s, "Code");
 		snprintf(error->error, sizeof(error->error),
 		    "Get User Delegation Key: %s %.80s",

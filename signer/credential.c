@@ -27,6 +27,8 @@
 
 #define ENTRIES_MAX 4096
 #define RETRY_S 10
+/* No scope: those of a storage whose service does not answer. */
+#define ALL_SCOPES "*"
 /* A credential with less than this left is not used, one with less than a
  * quarter of its life is renewed. */
 #define LEFT_MIN_S 30
@@ -134,12 +136,24 @@ find(struct credentials *c, const char *key)
 	return NULL;
 }
 
+/* Does a fetch that has failed tell what the next one would say? */
+static bool
+known_failure(const struct entry *e, int64_t now_s, struct fetch_error *error,
+    int *retry_s)
+{
+	if (e == NULL || e->cred != NULL || now_s >= e->retry_s)
+		return false;
+	*error = e->error;
+	*retry_s = (int)(e->retry_s - now_s);
+	return true;
+}
+
 int
 credentials_get(struct credentials *c, const struct storage *s,
     const char *scope, int64_t now_s, const struct credential **cred_out,
     bool *renew_out, struct fetch_error *error_out, int *retry_s_out)
 {
-	char *key = make_key(s, scope);
+	char *key = make_key(s, scope), *all = make_key(s, ALL_SCOPES);
 	struct entry *e;
 	int rc = -EAGAIN;
 
@@ -159,9 +173,12 @@ credentials_get(struct credentials *c, const struct storage *s,
 		*error_out = e->error;
 		*retry_s_out = (int)(e->retry_s - now_s);
 		rc = -EBUSY;
+	} else if (known_failure(find(c, all), now_s, error_out, retry_s_out)) {
+		rc = -EBUSY;
 	}
 	pthread_mutex_unlock(&c->lock);
 	free(key);
+	free(all);
 	return rc;
 }
 
@@ -186,24 +203,41 @@ credential_fetch_now(const struct storage *s, const char *scope,
 	    s, scope, allow_private, now_s, out, error_out);
 }
 
+/* The entry of a storage and scope, made if need be. Locked. */
+static struct entry *
+entry_of(struct credentials *c, const struct storage *s, const char *scope)
+{
+	char *key = make_key(s, scope);
+	struct entry *e = find(c, key);
+
+	if (e != NULL) {
+		free(key);
+		return e;
+	}
+	e = xcalloc(1, sizeof(*e));
+	e->key = key;
+	TAILQ_INSERT_HEAD(&c->entries, e, link);
+	if (++c->n > ENTRIES_MAX)
+		entry_free(c, TAILQ_LAST(&c->entries, entries));
+	return e;
+}
+
+static void
+note_failure(struct entry *e, const struct fetch_error *error, int64_t now_s)
+{
+	e->error = *error;
+	e->retry_s = now_s + RETRY_S;
+}
+
 static void
 take_result(struct credentials *c, const struct storage *s, const char *scope,
     int rc, const struct credential *got, const struct fetch_error *error)
 {
 	int64_t now_s = clock_wall_ms() / 1000;
-	char *key = make_key(s, scope);
 	struct entry *e;
 
 	pthread_mutex_lock(&c->lock);
-	e = find(c, key);
-	if (e == NULL) {
-		e = xcalloc(1, sizeof(*e));
-		e->key = key;
-		key = NULL;
-		TAILQ_INSERT_HEAD(&c->entries, e, link);
-		if (++c->n > ENTRIES_MAX)
-			entry_free(c, TAILQ_LAST(&c->entries, entries));
-	}
+	e = entry_of(c, s, scope);
 	e->retry_s = 0;
 	if (rc == 0) {
 		unref(e->cred);
@@ -212,11 +246,11 @@ take_result(struct credentials *c, const struct storage *s, const char *scope,
 		e->cred->users = 1;
 		e->renew_s = now_s + (got->expires_s - now_s) * 3 / 4;
 	} else {
-		e->error = *error;
-		e->retry_s = now_s + RETRY_S;
+		note_failure(e, error, now_s);
+		if (error->unreachable)
+			note_failure(entry_of(c, s, ALL_SCOPES), error, now_s);
 	}
 	pthread_mutex_unlock(&c->lock);
-	free(key);
 }
 
 struct looking {
@@ -233,6 +267,22 @@ look_up(struct store_txn *t, void *arg)
 	    l->f->c->sg->cache, t, l->f->tenant, l->f->name, &l->s);
 }
 
+static bool
+fails_already(struct credentials *c, const struct storage *s)
+{
+	char *all = make_key(s, ALL_SCOPES);
+	struct fetch_error error;
+	int retry_s;
+	bool fails;
+
+	pthread_mutex_lock(&c->lock);
+	fails = known_failure(
+	    find(c, all), clock_wall_ms() / 1000, &error, &retry_s);
+	pthread_mutex_unlock(&c->lock);
+	free(all);
+	return fails;
+}
+
 static void
 run(void *arg)
 {
@@ -245,6 +295,10 @@ run(void *arg)
 
 	if (store_view(sg->store, look_up, &l) != 0)
 		return; /* gone meanwhile: who waits finds out */
+	if (fails_already(f->c, l.s)) {
+		storage_cache_put(sg->cache, l.s);
+		return; /* found out while this one waited for a thread */
+	}
 	rc = credential_fetch_now(l.s, f->scope, sg->conf->allow_private,
 	    clock_wall_ms() / 1000, &got, &error);
 	if (rc != 0)
@@ -293,7 +347,7 @@ credentials_fetch(struct credentials *c, const char *tenant, const char *name,
 		f->scope = xstrdup(scope);
 		SLIST_INIT(&f->waiters);
 		TAILQ_INSERT_TAIL(&c->fetches, f, link);
-		pool_run(c->sg->outgoing, run, ran, f);
+		pool_run_for(c->sg->outgoing, tenant, name, run, ran, f);
 	}
 	if (done == NULL)
 		return;

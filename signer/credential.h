@@ -4,7 +4,8 @@
  * A user delegation key of Azure, a role session of AWS. Kept in memory only,
  * by storage and scope (the prefix it is cut down to), bounded, renewed before
  * they end. Any number of callers share one fetch; one that fails is not tried
- * again for a while, and only who needs it learns of it.
+ * again for a while, nor for other scopes if the service is what failed, and
+ * only who needs it learns of it.
  */
 #ifndef CREDENTIAL_H
 #define CREDENTIAL_H
@@ -28,6 +29,7 @@ struct credential {
 struct fetch_error {
 	char error[320];
 	const char *hint; /* static, or NULL */
+	bool unreachable; /* no answer, or one of trouble: true of any scope */
 };
 
 struct credentials *credentials_new(struct signer *sg);

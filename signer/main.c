@@ -40,7 +40,7 @@
 #define WRITERS 1 /* LMDB has one at a time */
 #define SHARED_WRITERS 4
 #define TIDY_S 15
-#define OUTGOING_THREADS 4
+#define OUTGOING_THREADS 16 /* each may wait 10 s for somebody */
 
 static const struct http_route routes[] = {
 	{ "GET HEAD", "/health", api_on_health },

@@ -271,6 +271,12 @@ out_answer_fini(struct out_answer *a)
 	text_fini(&a->body);
 }
 
+bool
+out_unreachable(const struct out_answer *a)
+{
+	return a->fault != OUT_OK || a->status >= 500 || a->status == 429;
+}
+
 char *
 xml_tag(const char *body, const char *tag)
 {

@@ -54,6 +54,10 @@ void outgoing_stop(void);
 void outgoing_call(const struct out_request *rq, struct out_answer *a);
 void out_answer_fini(struct out_answer *a);
 
+/* No answer, or one of trouble of its own: it says nothing about the question.
+ */
+bool out_unreachable(const struct out_answer *a);
+
 /* Text of the first <tag>...</tag>, entities decoded; malloc'd or NULL. */
 char *xml_tag(const char *body, const char *tag);
 

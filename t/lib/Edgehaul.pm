@@ -322,6 +322,7 @@ sub cloud { shift; require Edgehaul::Cloud; Edgehaul::Cloud->new(@_) }
 sub radosgw { shift; require Edgehaul::Radosgw; Edgehaul::Radosgw->new(@_) }
 sub follow { shift; require Edgehaul::Follow; Edgehaul::Follow->new(@_) }
 sub detour { shift; require Edgehaul::Detour; Edgehaul::Detour->new(@_) }
+sub tokens { shift; require Edgehaul::Tokens; Edgehaul::Tokens->new(@_) }
 sub swift { shift; require Edgehaul::Swift; Edgehaul::Swift->new(@_) }
 sub postgresql { shift; require Edgehaul::Postgresql; Edgehaul::Postgresql->new(@_) }
 sub haproxy { shift; require Edgehaul::Haproxy; Edgehaul::Haproxy->new(@_) }
