@@ -34,7 +34,8 @@ struct agent {
 	struct event *status_timer;
 	char *status_told;
 	int64_t status_told_ms;
-	int told_rc; /* of opening the spool, so that it is logged once */
+	int images_at; /* of the list of cameras that status.c tells */
+	int told_rc;   /* of opening the spool, so that it is logged once */
 	/* since the start */
 	uint64_t delivered, delivered_bytes, deferred, quarantined;
 	int64_t begun_ms;

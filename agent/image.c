@@ -588,7 +588,13 @@ images_free(struct images *im)
 }
 
 void
-images_status(const struct images *im, cJSON *o, unsigned cameras)
+images_status(const struct images *im, cJSON *o)
 {
-	image_stats_json(im->stats, o, cameras);
+	image_stats_json(im->stats, o);
+}
+
+cJSON *
+images_cameras(const struct images *im, bool whole)
+{
+	return image_stats_cameras(im->stats, whole);
 }

@@ -91,7 +91,8 @@ void image_forget(struct images *im, uint64_t seq);
 
 /* Reasons of worker_proto.h as words, for logs and counters. */
 const char *image_outcome_word(enum worker_outcome o);
-/* Totals, and those of so many cameras. */
-void images_status(const struct images *im, cJSON *o, unsigned cameras);
+/* Totals; per camera (image_stats.h). */
+void images_status(const struct images *im, cJSON *o);
+cJSON *images_cameras(const struct images *im, bool whole);
 
 #endif

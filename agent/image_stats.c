@@ -19,11 +19,13 @@
 
 struct device {
 	SLIST_ENTRY(device) link;
+	STAILQ_ENTRY(device) all; /* in order of appearance */
 	char *name;
 	struct image_count c;
 };
 struct image_stats {
 	SLIST_HEAD(, device) table[BUCKETS];
+	STAILQ_HEAD(, device) all_devices;
 	unsigned devices;
 	struct image_count all, other;
 };
@@ -56,6 +58,7 @@ image_stats_new(void)
 	struct image_stats *s = xcalloc(1, sizeof(*s));
 
 	s->other.rate = -1;
+	STAILQ_INIT(&s->all_devices);
 	return s;
 }
 
@@ -107,6 +110,7 @@ get(struct image_stats *s, const char *name)
 	d->name = xstrdup(name);
 	d->c.rate = -1;
 	SLIST_INSERT_HEAD(&s->table[bucket(name)], d, link);
+	STAILQ_INSERT_TAIL(&s->all_devices, d, all);
 	s->devices++;
 	return &d->c;
 }
@@ -150,45 +154,58 @@ image_stats_habit(
 }
 
 static void
+outcomes_json(const struct image_count *c, cJSON *o)
+{
+	cJSON *why = cJSON_AddObjectToObject(o, "outcomes");
+
+	for (unsigned i = 0; i < IMAGE_OUTCOMES; i++)
+		if (c->outcomes[i] > 0)
+			json_add_int(why, words[i], (int64_t)c->outcomes[i]);
+}
+
+static void
 count_json(const struct image_count *c, cJSON *o)
 {
-	cJSON *why = cJSON_CreateObject();
-
 	json_add_int(o, "files", (int64_t)c->bodies);
 	json_add_int(o, "bytes_in", (int64_t)c->bytes_in);
 	json_add_int(o, "bytes_out", (int64_t)c->bytes_out);
 	json_add_int(o, "cpu_ms", c->cpu_us / 1000);
-	for (unsigned i = 0; i < IMAGE_OUTCOMES; i++)
-		if (c->outcomes[i] > 0)
-			json_add_int(why, words[i], (int64_t)c->outcomes[i]);
-	cJSON_AddItemToObject(o, "outcomes", why);
-}
-
-static void
-device_json(const struct image_count *c, const char *name, cJSON *list)
-{
-	cJSON *o = cJSON_CreateObject();
-
-	json_add_text(o, "device", name);
-	count_json(c, o);
-	cJSON_AddItemToArray(list, o);
 }
 
 void
-image_stats_json(const struct image_stats *s, cJSON *o, unsigned cameras)
+image_stats_json(const struct image_stats *s, cJSON *o)
 {
-	const struct device *d;
-	unsigned told = 0;
-	cJSON *list;
-
 	count_json(&s->all, o);
-	list = cJSON_AddArrayToObject(o, "cameras");
-	for (unsigned i = 0; i < BUCKETS; i++)
-		SLIST_FOREACH(d, &s->table[i], link)
-		{
-			if (told++ < cameras)
-				device_json(&d->c, d->name, list);
-		}
+	outcomes_json(&s->all, o);
+}
+
+static void
+device_json(
+    const struct image_count *c, const char *name, bool whole, cJSON *list)
+{
+	cJSON *o = cJSON_CreateObject();
+	uint64_t failed = 0;
+
+	json_add_text(o, "device", name);
+	count_json(c, o);
+	json_add_int(o, "damaged", (int64_t)c->outcomes[WORKER_DAMAGED]);
+	for (unsigned i = WORKER_DIFFERS; i < WORKER_OUTCOMES; i++)
+		failed += c->outcomes[i];
+	json_add_int(o, "failed", (int64_t)failed);
+	if (whole)
+		outcomes_json(c, o);
+	cJSON_AddItemToArray(list, o);
+}
+
+cJSON *
+image_stats_cameras(const struct image_stats *s, bool whole)
+{
+	cJSON *list = cJSON_CreateArray();
+	const struct device *d;
+
+	STAILQ_FOREACH(d, &s->all_devices, all)
+	device_json(&d->c, d->name, whole, list);
 	if (s->other.bodies > 0)
-		device_json(&s->other, "other", list);
+		device_json(&s->other, "other", whole, list);
+	return list;
 }

@@ -36,6 +36,10 @@ const struct image_count *image_stats_of(
 /* What is known of its bodies of a kind, to be used and added to. */
 struct image_habit *image_stats_habit(
     struct image_stats *s, const char *device, enum worker_content kind);
-void image_stats_json(const struct image_stats *s, cJSON *o, unsigned cameras);
+/* Totals, with outcomes by reason. */
+void image_stats_json(const struct image_stats *s, cJSON *o);
+/* An array of all cameras: {device, files, bytes_in, bytes_out, cpu_ms,
+ * damaged, failed}, whole: and outcomes. */
+cJSON *image_stats_cameras(const struct image_stats *s, bool whole);
 
 #endif

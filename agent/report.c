@@ -160,7 +160,7 @@ on_status_known(int rc, const struct spool_status *st, void *arg)
 
 	if (rc == -ECANCELED || r->stopped)
 		return;
-	o = status_json(r->agent, STATUS_CAMERAS);
+	o = status_json(r->agent);
 	json_add_int(o, "uptime", (clock_ms() - r->agent->begun_ms) / 1000);
 	cJSON_DeleteItemFromObjectCaseSensitive(
 	    cJSON_GetObjectItemCaseSensitive(o, "uploads"), "uploads");

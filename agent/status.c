@@ -3,7 +3,8 @@
  *
  * The proxy shows it beside its own: it gets a datagram when something has
  * changed, and now and then to see that the agent lives. What is told must fit
- * in one; the list of storages is cut before that.
+ * in one; the list of storages is cut before that. What was saved per camera
+ * goes page by page, one with each.
  */
 #include "status.h"
 
@@ -16,16 +17,17 @@
 #include "config.h"
 #include "doorbell.h"
 #include "http_server.h"
+#include "image.h"
 #include "json.h"
 #include "scheduler.h"
 #include "signer_client.h"
+#include "text.h"
 #include "xalloc.h"
 
 #define ALIVE_MS 4000
-#define CAMERAS_ALL 1001
 
 cJSON *
-status_json(struct agent *a, unsigned cameras)
+status_json(struct agent *a)
 {
 	cJSON *o = cJSON_CreateObject(), *c;
 
@@ -44,8 +46,7 @@ status_json(struct agent *a, unsigned cameras)
 	if (a->scheduler != NULL)
 		scheduler_status(a->scheduler, c);
 	if (a->images != NULL)
-		images_status(
-		    a->images, cJSON_AddObjectToObject(o, "images"), cameras);
+		images_status(a->images, cJSON_AddObjectToObject(o, "images"));
 	return o;
 }
 
@@ -53,8 +54,12 @@ void
 on_status(struct http_request *rq, void *arg)
 {
 	struct agent *a = arg;
-	cJSON *o = status_json(a, CAMERAS_ALL);
+	cJSON *o = status_json(a);
 
+	if (a->images != NULL)
+		cJSON_AddItemToObject(
+		    cJSON_GetObjectItemCaseSensitive(o, "images"), "cameras",
+		    images_cameras(a->images, true));
 	json_add_int(o, "uptime", (clock_ms() - a->begun_ms) / 1000);
 	http_reply_json(rq, 200, o);
 }
@@ -63,7 +68,7 @@ on_status(struct http_request *rq, void *arg)
 static char *
 told(struct agent *a)
 {
-	cJSON *o = status_json(a, STATUS_CAMERAS), *list, *uploads;
+	cJSON *o = status_json(a), *list, *uploads;
 	char *line, *msg;
 
 	cJSON_DeleteItemFromObjectCaseSensitive(
@@ -84,6 +89,37 @@ told(struct agent *a)
 	return msg;
 }
 
+/* The next page of what was saved per camera; after the last the first. */
+static void
+tell_images(struct agent *a)
+{
+	cJSON *all = images_cameras(a->images, false), *item;
+	int n = cJSON_GetArraySize(all),
+	    i = a->images_at < n ? a->images_at : 0;
+	struct text t = { 0 };
+	char *line;
+
+	text_str(&t, "images [");
+	for (item = cJSON_GetArrayItem(all, i); item != NULL;
+	     item = item->next, i++) {
+		line = json_line(item);
+		if (t.n + strlen(line) + 2 >= DOORBELL_MAX) {
+			free(line);
+			break;
+		}
+		if (t.s[t.n - 1] != '[')
+			text_char(&t, ',');
+		text_str(&t, line);
+		free(line);
+	}
+	text_char(&t, ']');
+	a->images_at = i;
+	if (n > 0)
+		doorbell_ring(a->bell, a->proxy_bell, t.s);
+	text_fini(&t);
+	cJSON_Delete(all);
+}
+
 static void
 on_timer(evutil_socket_t fd, short what, void *arg)
 {
@@ -94,6 +130,8 @@ on_timer(evutil_socket_t fd, short what, void *arg)
 	    clock_ms() - a->status_told_ms >= ALIVE_MS) {
 		doorbell_ring(a->bell, a->proxy_bell, msg);
 		a->status_told_ms = clock_ms();
+		if (a->images != NULL)
+			tell_images(a);
 	}
 	free(a->status_told);
 	a->status_told = msg;

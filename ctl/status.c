@@ -18,6 +18,9 @@
 #include "gateway_conf.h"
 #include "json.h"
 
+/* What was saved is shown for so many. */
+#define CAMERAS_SHOWN 20
+
 struct view {
 	const cJSON *ledger, *spool;    /* of the proxy */
 	const cJSON *signer, *storages; /* of the agent */
@@ -223,24 +226,65 @@ print_agent(const struct view *v)
 	cJSON_ArrayForEach(s, v->storages) print_storage(s);
 }
 
-/* What image workers have saved since the agent's start. */
+/* "27 files, 1.4 MB became 1.1 MB: 23 % saved; 2 damaged; 1.2 s of ..." */
+static void
+print_saved(const cJSON *o, int64_t damaged, int64_t failed)
+{
+	int64_t before = number(o, "bytes_in"), after = number(o, "bytes_out");
+	struct small n, a, b, c, d;
+
+	printf("%s file%s, %s became %s: %" PRId64 " %% saved; ",
+	    format_count(&n, number(o, "files")),
+	    number(o, "files") == 1 ? "" : "s", format_size(&a, before),
+	    format_size(&b, after),
+	    before > 0 ? (before - after) * 100 / before : 0);
+	if (damaged > 0)
+		printf("%s damaged; ", format_count(&d, damaged));
+	if (failed > 0)
+		printf("%s failed; ", format_count(&d, failed));
+	printf("%s of processor time\n", format_time(&c, number(o, "cpu_ms")));
+}
+
+static int64_t
+images_failed(const cJSON *outcomes)
+{
+	static const char *const keys[] = { "differs", "failed", "died",
+		"timeout", "no_worker" };
+	int64_t n = 0;
+
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+		n += number(outcomes, keys[i]);
+	return n;
+}
+
+/* What image workers have saved since the agent's start, in all and for the
+ * first cameras. */
 static void
 print_images(const struct view *v)
 {
-	int64_t before = number(v->images, "bytes_in");
-	int64_t after = number(v->images, "bytes_out");
-	const cJSON *why = member(v->images, "outcomes");
-	struct small n, a, b, c, d;
+	const cJSON *why = member(v->images, "outcomes"), *c;
+	const cJSON *cameras = member(v->images, "cameras");
+	int n = 0, all = cJSON_GetArraySize(cameras);
 
-	if (before == 0)
+	if (number(v->images, "files") == 0)
 		return;
-	printf("images %s files, %s became %s: %" PRId64
-	       " %% saved; %s damaged; %s of processor time\n",
-	    format_count(&n, number(v->images, "files")),
-	    format_size(&a, before), format_size(&b, after),
-	    (before - after) * 100 / before,
-	    format_count(&d, number(why, "damaged")),
-	    format_time(&c, number(v->images, "cpu_ms")));
+	printf("images ");
+	print_saved(v->images, number(why, "damaged"), images_failed(why));
+	cJSON_ArrayForEach(c, cameras)
+	{
+		const char *s = json_string(c, "device");
+		char *name = format_text(s != NULL ? s : "?", 64);
+
+		if (n++ < CAMERAS_SHOWN) {
+			printf("       %s: ", name);
+			print_saved(
+			    c, number(c, "damaged"), number(c, "failed"));
+		}
+		free(name);
+	}
+	if (all > CAMERAS_SHOWN)
+		printf("       and %d more cameras: see --json\n",
+		    all - CAMERAS_SHOWN);
 }
 
 static int

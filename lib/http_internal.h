@@ -195,6 +195,7 @@ struct http_server {
 	LIST_HEAD(, address) addresses[ADDRESSES];
 	int64_t told_ms; /* a line of refusal was logged */
 	unsigned untold;
+	uint64_t answers[500]; /* by status, from 100 */
 	void (*drained)(void *arg);
 	void *drained_arg;
 	char buf[READ_MAX];

@@ -153,6 +153,8 @@ head(struct http_request *rq, int status, const char *type, uint64_t length)
 	server_enter(c);
 	pass_body(rq);
 	rp->begun = true;
+	if (status >= 100 && status < 600)
+		c->hs->answers[status - 100]++;
 	rp->close = rp->close || !rq->keep || !rq->body_done ||
 	    c->hs->draining || status == 408;
 	rp->no_body = !framed || strcmp(rq->head.method, "HEAD") == 0;

@@ -306,6 +306,12 @@ http_server_settings(struct http_server *hs, const struct http_settings *s)
 	hs->set = *s;
 }
 
+uint64_t
+http_server_answers(const struct http_server *hs, int status)
+{
+	return status >= 100 && status < 600 ? hs->answers[status - 100] : 0;
+}
+
 unsigned
 http_server_connections(const struct http_server *hs)
 {

@@ -86,6 +86,8 @@ void http_server_drain(
 /* Close all; every request in hand gets its `done`. NULL is accepted. */
 void http_server_free(struct http_server *hs);
 unsigned http_server_connections(const struct http_server *hs);
+/* Answers of that status, 100 to 599, since the start. */
+uint64_t http_server_answers(const struct http_server *hs, int status);
 
 /* What is known of the request. */
 const struct http_head *http_request_head(const struct http_request *rq);

@@ -25,6 +25,11 @@
 #define WHY_MAX 160
 #define MINUTE_US (60 * (int64_t)1000000)
 
+/* Members that the agent tells of the images of a camera. */
+static const char *const image_keys[] = { "files", "bytes_in", "bytes_out",
+	"cpu_ms", "damaged", "failed" };
+enum { IMAGE_FILES, IMAGE_IN, IMAGE_OUT, IMAGE_KEYS = 6 };
+
 struct device {
 	LIST_ENTRY(device) link;
 	TAILQ_ENTRY(device) all; /* in order of appearance */
@@ -34,6 +39,7 @@ struct device {
 	int64_t since, last, last_refusal; /* 0: never */
 	int64_t expect_ms;                 /* 0: nothing is expected */
 	int64_t paid_us;                   /* until when its rate is used up */
+	int64_t images[IMAGE_KEYS];        /* as the agent told it */
 	char why[WHY_MAX];
 };
 
@@ -169,6 +175,16 @@ devices_refused(
 	strncpy(v->why, why, WHY_MAX - 1);
 }
 
+void
+devices_images(
+    struct devices *d, const char *name, const cJSON *told, int64_t now)
+{
+	struct device *v = device_for(d, name, now);
+
+	for (unsigned i = 0; i < IMAGE_KEYS; i++)
+		json_int(told, image_keys[i], 0, INT64_MAX / 2, &v->images[i]);
+}
+
 int
 devices_too_fast(struct devices *d, const char *name,
     unsigned uploads_per_minute, int64_t now)
@@ -227,6 +243,22 @@ add_ago(cJSON *o, const char *key, int64_t at, int64_t now)
 		json_add_int(o, key, (now - at) / 1000);
 }
 
+static void
+add_images(cJSON *o, const struct device *v)
+{
+	cJSON *images;
+
+	if (v->images[IMAGE_FILES] == 0) {
+		cJSON_AddNullToObject(o, "images");
+		return;
+	}
+	images = cJSON_AddObjectToObject(o, "images");
+	for (unsigned i = 0; i < IMAGE_KEYS; i++)
+		json_add_int(images, image_keys[i], v->images[i]);
+	json_add_int(
+	    images, "saved_bytes", v->images[IMAGE_IN] - v->images[IMAGE_OUT]);
+}
+
 static cJSON *
 device_json(const struct device *v, int64_t now)
 {
@@ -253,6 +285,7 @@ device_json(const struct device *v, int64_t now)
 		json_add_int(o, "silent_for", silent / 1000);
 	else
 		cJSON_AddNullToObject(o, "silent_for");
+	add_images(o, v);
 	return o;
 }
 

@@ -36,10 +36,15 @@ int devices_too_fast(struct devices *d, const char *name,
     unsigned uploads_per_minute, int64_t now);
 /* Log which cameras have become silent, or are back; call it now and then. */
 void devices_look(struct devices *d, int64_t now);
+/* What image workers made of its uploads, by the agent: {files, bytes_in,
+ * bytes_out, cpu_ms, damaged, failed}; stays until it is told anew. */
+void devices_images(
+    struct devices *d, const char *name, const cJSON *told, int64_t now);
 /*
  * An array of {name, configured, uploads, bytes, refused, last_upload,
- * last_refusal, last_refusal_text, expect_every, silent, silent_for}. Times in
- * seconds ago, null if there was none.
+ * last_refusal, last_refusal_text, expect_every, silent, silent_for,
+ * images}. Times in seconds ago, null if there was none; images: null, or as
+ * it was told and saved_bytes.
  */
 cJSON *devices_json(const struct devices *d, int64_t now);
 

@@ -35,6 +35,7 @@
 static const struct http_route lan_routes[] = {
 	{ "GET HEAD", "/-/status.json", on_status_json },
 	{ "GET HEAD", "/-/health",      on_health },
+	{ "GET HEAD", "/-/metrics",     on_metrics },
 	{ "GET HEAD", "/-/uploads/:id", on_upload_query },
 	{ "PUT POST", "/-/*",           on_reserved_path },
 	{ "PUT POST", "/firmware/*",    on_reserved_path },
@@ -43,6 +44,7 @@ static const struct http_route lan_routes[] = {
 static const struct http_route control_routes[] = {
 	{ "GET HEAD", "/-/status.json", on_status_json },
 	{ "GET HEAD", "/-/health",      on_health },
+	{ "GET HEAD", "/-/metrics",     on_metrics },
 	{ "GET HEAD", "/-/uploads/:id", on_upload_query },
 	{ "GET",      "/queue",         on_queue },
 	{ "GET",      "/queue/:id",     on_upload_query },
@@ -301,6 +303,7 @@ proxy_free(void *self)
 	blocks_free(px->blocks);
 	devices_free(px->devices);
 	doorbell_close(px->bell);
+	refusals_fini(&px->refusals);
 	free(px->agent_bell);
 	free(px->agent_status);
 	free(px);

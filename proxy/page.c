@@ -18,6 +18,8 @@
 #include "http_server.h"
 #include "json.h"
 #include "log.h"
+#include "metrics.h"
+#include "prom.h"
 #include "spool.h"
 #include "xalloc.h"
 
@@ -26,7 +28,7 @@
 struct ask {
 	struct proxy *px;
 	struct http_request *rq; /* NULL: gone */
-	bool health;
+	enum { ASK_STATUS, ASK_HEALTH, ASK_METRICS } what;
 };
 
 static void
@@ -93,6 +95,19 @@ reply_health(struct http_request *rq, const struct spool_status *st)
 }
 
 static void
+reply_metrics(struct http_request *rq, const struct proxy *px,
+    const struct spool_status *st)
+{
+	cJSON *status = status_json(px, st);
+	struct text t = { 0 };
+
+	metrics_text(px, status, &t);
+	cJSON_Delete(status);
+	http_reply(rq, 200, PROM_TYPE, t.s, t.n);
+	text_fini(&t);
+}
+
+static void
 on_spool_status(int rc, const struct spool_status *st, void *arg)
 {
 	struct ask *a = arg;
@@ -106,20 +121,22 @@ on_spool_status(int rc, const struct spool_status *st, void *arg)
 	if (rc != 0)
 		http_reply_error(rq, 503, "the index cannot be read",
 		    "look for \"index\" in the proxy's log");
-	else if (a->health)
+	else if (a->what == ASK_HEALTH)
 		reply_health(rq, st);
+	else if (a->what == ASK_METRICS)
+		reply_metrics(rq, a->px, st);
 	else
 		http_reply_json(rq, 200, status_json(a->px, st));
 }
 
 static void
-ask(struct proxy *px, struct http_request *rq, bool health)
+ask(struct proxy *px, struct http_request *rq, int what)
 {
 	struct ask *a = xcalloc(1, sizeof(*a));
 
 	a->px = px;
 	a->rq = rq;
-	a->health = health;
+	a->what = what;
 	http_request_on_done(rq, on_gone, a);
 	spool_status(px->spool, on_spool_status, a);
 }
@@ -127,13 +144,19 @@ ask(struct proxy *px, struct http_request *rq, bool health)
 void
 on_status_json(struct http_request *rq, void *arg)
 {
-	ask(arg, rq, false);
+	ask(arg, rq, ASK_STATUS);
 }
 
 void
 on_health(struct http_request *rq, void *arg)
 {
-	ask(arg, rq, true);
+	ask(arg, rq, ASK_HEALTH);
+}
+
+void
+on_metrics(struct http_request *rq, void *arg)
+{
+	ask(arg, rq, ASK_METRICS);
 }
 
 void
@@ -193,12 +216,30 @@ on_reserved_path(struct http_request *rq, void *arg)
 	    "send PUT /upload/DEVICE/NAME");
 }
 
+static void
+images_told(struct proxy *px, const char *msg, size_t n)
+{
+	const char *why, *name;
+	const cJSON *item;
+	cJSON *list = json_parse(msg, n, n, &why);
+
+	cJSON_ArrayForEach(item, list)
+	{
+		name = json_string(item, "device");
+		if (name != NULL)
+			devices_images(px->devices, name, item, clock_ms());
+	}
+	cJSON_Delete(list);
+}
+
 void
 page_agent_told(struct proxy *px, const char *msg, size_t n)
 {
 	const char *why;
 	cJSON *o;
 
+	if (strncmp(msg, "images ", 7) == 0)
+		images_told(px, msg + 7, n - 7);
 	if (strncmp(msg, "status ", 7) != 0)
 		return;
 	o = json_parse(msg + 7, n - 7, n, &why);

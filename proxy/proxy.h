@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "refusals.h"
+
 struct access;
 struct blocks;
 struct devices;
@@ -35,17 +37,20 @@ struct proxy {
 	struct {
 		uint64_t uploads, refused, failed, bytes;
 	} count;
+	struct refusals refusals;
 };
 
 /* page.c */
 void on_status_json(struct http_request *rq, void *proxy);
+void on_metrics(struct http_request *rq, void *proxy);
 void on_health(struct http_request *rq, void *proxy);
 void on_upload_query(struct http_request *rq, void *proxy);
 void on_queue(struct http_request *rq, void *proxy);
 void on_check(struct http_request *rq, void *proxy);
 void on_check_start(struct http_request *rq, void *proxy);
 void on_reserved_path(struct http_request *rq, void *proxy);
-/* A datagram of the agent: "status {json}". */
+/* A datagram of the agent: "status {json}", or "images [json]", a page of
+ * what was saved per camera. */
 void page_agent_told(struct proxy *px, const char *msg, size_t n);
 
 #endif

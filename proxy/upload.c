@@ -97,6 +97,7 @@ upload_refuse(struct proxy *px, struct http_request *rq, int status,
 	const char *p = http_request_path(rq);
 
 	px->count.refused++;
+	refusals_add(&px->refusals, status, error);
 	log_warn("refused status=%d peer=%s path=%s: %s", status,
 	    http_request_peer(rq), log_text(&path, p, strlen(p)), error);
 	if (status == 507 || status == 503)

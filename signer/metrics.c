@@ -17,6 +17,7 @@
 #include "json.h"
 #include "pool.h"
 #include "problem.h"
+#include "prom.h"
 #include "signer.h"
 #include "storage.h"
 #include "storage_cache.h"
@@ -36,55 +37,47 @@ struct scrape {
 };
 
 static void
-add(struct text *t, const char *name, const char *type, const char *help)
-{
-	char line[300];
-
-	snprintf(line, sizeof(line),
-	    "# HELP edgehaul_signer_%s %s\n# TYPE edgehaul_signer_%s %s\n",
-	    name, help, name, type);
-	text_str(t, line);
-}
-
-static void
-value(struct text *t, const char *name, const char *labels, uint64_t v)
-{
-	char line[300];
-
-	snprintf(line, sizeof(line), "edgehaul_signer_%s%s %llu\n", name,
-	    labels, (unsigned long long)v);
-	text_str(t, line);
-}
-
-static void
 loop_metrics(const struct signer *sg, struct text *t)
 {
 	const struct metrics *m = &sg->metrics;
-	char labels[64];
+	char code[8];
 
-	add(t, "build_info", "gauge", "The program's version.");
-	value(t, "build_info", "{version=\"" PACKAGE_VERSION "\"}", 1);
-	add(t, "answers_total", "counter",
+	prom_family(t, "signer_build_info", "gauge", "The program's version.");
+	prom_u64(t, "signer_build_info", 1, "version", PACKAGE_VERSION,
+	    (char *)NULL);
+	prom_family(t, "signer_answers_total", "counter",
 	    "Answers by the first digit of their status.");
 	for (int i = 2; i < 6; i++) {
-		snprintf(labels, sizeof(labels), "{code=\"%dxx\"}", i);
-		value(t, "answers_total", labels, m->answers[i]);
+		snprintf(code, sizeof(code), "%dxx", i);
+		prom_u64(t, "signer_answers_total", m->answers[i], "code", code,
+		    (char *)NULL);
 	}
-	add(t, "signings_total", "counter", "Uploads that were to be signed.");
-	value(t, "signings_total", "{result=\"recipe\"}", m->recipes);
-	value(t, "signings_total", "{result=\"refused\"}", m->refusals);
-	add(t, "limited_total", "counter",
+	prom_family(t, "signer_signings_total", "counter",
+	    "Uploads that were to be signed.");
+	prom_u64(t, "signer_signings_total", m->recipes, "result", "recipe",
+	    (char *)NULL);
+	prom_u64(t, "signer_signings_total", m->refusals, "result", "refused",
+	    (char *)NULL);
+	prom_family(t, "signer_limited_total", "counter",
 	    "Requests refused because their token made too many.");
-	value(t, "limited_total", "", m->limited);
-	add(t, "connections", "gauge", "Open connections.");
-	value(t, "connections", "", http_server_connections(sg->http));
-	add(t, "long_polls", "gauge", "Gateways that wait for news.");
-	value(t, "long_polls", "", updates_waiting(sg->updates));
-	add(t, "jobs", "gauge", "Work that waits for a thread or runs.");
-	value(t, "jobs", "{pool=\"read\"}", pool_busy(sg->readers));
-	value(t, "jobs", "{pool=\"write\"}", pool_busy(sg->writers));
-	value(t, "jobs", "{pool=\"files\"}", pool_busy(sg->files));
-	value(t, "jobs", "{pool=\"outgoing\"}", pool_busy(sg->outgoing));
+	prom_u64(t, "signer_limited_total", m->limited, (char *)NULL);
+	prom_family(t, "signer_connections", "gauge", "Open connections.");
+	prom_u64(t, "signer_connections", http_server_connections(sg->http),
+	    (char *)NULL);
+	prom_family(
+	    t, "signer_long_polls", "gauge", "Gateways that wait for news.");
+	prom_u64(
+	    t, "signer_long_polls", updates_waiting(sg->updates), (char *)NULL);
+	prom_family(
+	    t, "signer_jobs", "gauge", "Work that waits for a thread or runs.");
+	prom_u64(t, "signer_jobs", pool_busy(sg->readers), "pool", "read",
+	    (char *)NULL);
+	prom_u64(t, "signer_jobs", pool_busy(sg->writers), "pool", "write",
+	    (char *)NULL);
+	prom_u64(t, "signer_jobs", pool_busy(sg->files), "pool", "files",
+	    (char *)NULL);
+	prom_u64(t, "signer_jobs", pool_busy(sg->outgoing), "pool", "outgoing",
+	    (char *)NULL);
 }
 
 /* ---- what the store has -------------------------------------------------- */
@@ -99,29 +92,29 @@ on_storage(const char *id, const char *doc, size_t n, void *arg)
 	return 0;
 }
 
-/* Tenants and names have no characters that a label would have to escape. */
 static void
 storage_metrics(
     struct scrape *s, struct store_txn *t, const char *id, struct text *tested)
 {
-	char tenant[STORE_TENANT_MAX + 1], labels[200];
 	const char *name = strchr(id, '/') + 1;
+	char tenant[STORE_TENANT_MAX + 1];
 	const struct storage *st;
 	cJSON *status;
 
 	snprintf(tenant, sizeof(tenant), "%.*s", (int)(name - 1 - id), id);
-	snprintf(labels, sizeof(labels), "{tenant=\"%s\",storage=\"%s\"}",
-	    tenant, name);
 	if (storage_cache_get(s->sg->cache, t, tenant, name, &st) == 0) {
 		if (st->certificate_expires_s > 0)
-			value(&s->rows,
-			    "storage_certificate_expiry_timestamp_seconds",
-			    labels, (uint64_t)st->certificate_expires_s);
+			prom_u64(&s->rows,
+			    "signer_storage_certificate_expiry_timestamp_"
+			    "seconds",
+			    (uint64_t)st->certificate_expires_s, "tenant",
+			    tenant, "storage", name, (char *)NULL);
 		storage_cache_put(s->sg->cache, st);
 	}
 	if (store_get_json(t, KIND_STATUS, tenant, name, &status) == 0) {
-		value(tested, "storage_ok", labels,
-		    json_bool(status, "ok", false));
+		prom_u64(tested, "signer_storage_ok",
+		    json_bool(status, "ok", false), "tenant", tenant, "storage",
+		    name, (char *)NULL);
 		cJSON_Delete(status);
 	}
 }
@@ -138,9 +131,10 @@ look(struct store_txn *t, void *arg)
 	if (s->ready_only)
 		return store_version(t, "ready", &v);
 	rc = store_scan(t, KIND_STORAGE, NULL, NULL, on_storage, s);
-	add(&s->rows, "storage_certificate_expiry_timestamp_seconds", "gauge",
+	prom_family(&s->rows,
+	    "signer_storage_certificate_expiry_timestamp_seconds", "gauge",
 	    "When the CA bundle of a storage ends.");
-	add(&tested, "storage_ok", "gauge",
+	prom_family(&tested, "signer_storage_ok", "gauge",
 	    "How the last test of a storage went.");
 	for (size_t i = 0; i < s->n; i++) {
 		if (rc == 0)
@@ -193,7 +187,7 @@ ran(void *arg)
 	} else {
 		loop_metrics(s->sg, &t);
 		text_add(&t, s->rows.s, s->rows.n);
-		http_reply(s->rq, 200, "text/plain; version=0.0.4", t.s, t.n);
+		http_reply(s->rq, 200, PROM_TYPE, t.s, t.n);
 		text_fini(&t);
 	}
 }

@@ -185,6 +185,7 @@ my %package = (
 	    . 'memcached',
 	azurite => 'nodejs npm, then: npm ci in t/',
 	postgresql => 'postgresql',
+	promtool => 'prometheus',
 	prism => 'nodejs npm, then: npm ci in t/',
 	setpriv => 'util-linux',
 	strip => 'binutils',
