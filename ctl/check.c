@@ -22,6 +22,7 @@
 #include "format.h"
 #include "gateway_conf.h"
 #include "json.h"
+#include "publisher_keys.h"
 #include "xalloc.h"
 
 #define TOKEN_MAX 4096
@@ -258,6 +259,22 @@ check_template(struct checking *c)
 		    "overwrite each other in the store");
 }
 
+static void
+check_keys(struct checking *c)
+{
+	struct minisign_public keys[PUBLISHER_KEYS_MAX];
+	char *why = NULL;
+	size_t n;
+	int rc = publisher_keys_load(c->conf->publisher_key, keys, &n, &why);
+
+	if (rc == -EACCES && geteuid() != 0)
+		note(c, "publisher_key: %s", why);
+	else if (rc != 0)
+		conf_problem(c->problems, "firmware", "publisher_key",
+		    "publisher_key: %s", why);
+	free(why);
+}
+
 /* What the settings point to. */
 static void
 check_world(struct checking *c)
@@ -272,6 +289,7 @@ check_world(struct checking *c)
 	check_folder(c, "state_dir", conf->state_dir);
 	check_folder(c, "run_dir", conf->run_dir);
 	check_template(c);
+	check_keys(c);
 	for (size_t i = 0; i < conf->cameras_n; i++) {
 		char *section = xasprintf("camera %s", conf->cameras[i].name);
 

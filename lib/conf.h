@@ -23,6 +23,8 @@ enum conf_type {
 	CONF_URL,   /* char *, http:// or https:// */
 	CONF_URLS,  /* char *, several, blank separated */
 	CONF_ADDRS, /* char *, IP addresses or CIDR, blank or comma separated */
+	CONF_KEYS,  /* char *, minisign public keys or files with one (made
+		       absolute), blank separated */
 	CONF_BOOL,  /* bool: yes no on off true false */
 	CONF_INT,   /* int64_t */
 	CONF_BYTES, /* int64_t: B KB MB GB TB of 1024, unit required */

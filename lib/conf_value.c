@@ -15,6 +15,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "minisign.h"
 #include "xalloc.h"
 
 static int no(char *why, size_t why_n, const char *fmt, ...)
@@ -41,6 +42,7 @@ conf_value_is_text(const struct conf_key *k)
 	case CONF_URL:
 	case CONF_URLS:
 	case CONF_ADDRS:
+	case CONF_KEYS:
 		return true;
 	default:
 		return false;
@@ -214,6 +216,32 @@ parse_list(const char *text, const char *apart,
 	return rc;
 }
 
+/* Words that are no key are files, below folder if they do not start at /. */
+static int
+parse_keys(
+    const char *text, const char *folder, char **out, char *why, size_t n)
+{
+	struct minisign_public p;
+	char *copy = xstrdup(text), *all = NULL, *save = NULL;
+
+	for (char *s = strtok_r(copy, " \t,", &save); s != NULL;
+	     s = strtok_r(NULL, " \t,", &save)) {
+		bool below = *s != '/' && folder != NULL &&
+		    minisign_public_parse(s, &p) != 0;
+		char *more = xasprintf("%s%s%s%s%s", all != NULL ? all : "",
+		    all != NULL ? " " : "", below ? folder : "",
+		    below ? "/" : "", s);
+
+		free(all);
+		all = more;
+	}
+	free(copy);
+	if (all == NULL)
+		return no(why, n, "the list is empty");
+	*out = all;
+	return 0;
+}
+
 static int
 parse_text(const struct conf_key *k, const char *text, const char *folder,
     char **out, char *why, size_t n)
@@ -237,6 +265,8 @@ parse_text(const struct conf_key *k, const char *text, const char *folder,
 		return parse_list(text, " \t", check_url, out, why, n);
 	case CONF_ADDRS:
 		return parse_list(text, " \t,", check_network, out, why, n);
+	case CONF_KEYS:
+		return parse_keys(text, folder, out, why, n);
 	default:
 		break;
 	}

@@ -13,9 +13,11 @@
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "manifest.h"
 #include "xalloc.h"
 
 static const char *const full_words[] = { "refuse", "drop-oldest", NULL };
@@ -124,6 +126,29 @@ static const struct conf_key keys[] = {
 	  "longest side of a picture in mode lossy" },
 	{ "images", "cpu_share", CONF_SHARE, AT(images_cpu), "50 %", NULL, NULL, NULL, RL,
 	  "part of the processors that image workers may use over time" },
+
+	{ "firmware", "origin", CONF_URL, AT(firmware_origin), NULL, NULL, NULL, NULL, RL,
+	  "where firmware comes from, a CDN or bucket; you get it from who publishes" },
+	{ "firmware", "backup", CONF_URL, AT(firmware_backup), NULL, NULL, NULL, NULL, RL,
+	  "where firmware comes from when origin and bucket fail" },
+	{ "firmware", "publisher_key", CONF_KEYS, AT(publisher_key), NULL, NULL, NULL, NULL, RL,
+	  "minisign public keys of who publishes: files or the keys themselves" },
+	{ "firmware", "cache_size", CONF_BYTES, AT(cache_size), "2 GB", "1 MB", "64 TB", NULL, RL,
+	  "space that firmware may take" },
+	{ "firmware", "parallel_devices", CONF_INT, AT(parallel_devices), "16", "1", "100000", NULL, RL,
+	  "devices that may download at one time" },
+	{ "firmware", "prefetch", CONF_TEXT, AT(prefetch), "on", NULL, NULL, NULL, RL,
+	  "off, on or a time of day like 01:00-05:00: fetch firmware before devices ask" },
+	{ "firmware", "prefetch_max", CONF_BYTES, AT(prefetch_max), "none", "1 MB", "64 TB", NULL, RL | NN,
+	  "most that is fetched ahead in a day" },
+	{ "firmware", "require_check", CONF_BOOL, AT(require_check), "no", NULL, NULL, NULL, RL,
+	  "give firmware only to devices to which a check offered it" },
+};
+#undef AT
+#define AT(field) offsetof(struct mirror_conf, field)
+static const struct conf_key mirror_keys[] = {
+	{ "mirror", "url", CONF_URL, AT(url), NULL, NULL, NULL, NULL, RL | CONF_F_REQUIRED,
+	  "where its files come from" },
 };
 #undef AT
 #define AT(field) offsetof(struct camera_conf, field)
@@ -158,6 +183,11 @@ static const struct conf_titled titled[] = {
 	    sizeof(struct camera_conf), camera_keys,
 	    sizeof(camera_keys) / sizeof(camera_keys[0]),
 	    "one camera or device" },
+	{ "mirror", offsetof(struct gateway_conf, mirrors),
+	    offsetof(struct gateway_conf, mirrors_n),
+	    sizeof(struct mirror_conf), mirror_keys,
+	    sizeof(mirror_keys) / sizeof(mirror_keys[0]),
+	    "files of a vendor who signs nothing" },
 };
 
 /* An address in the 16 octets of IPv6; IPv4 is mapped (RFC 4291 2.5.5.2). */
@@ -244,6 +274,46 @@ gateway_conf_camera(const struct gateway_conf *c, const char *address)
 			}
 	}
 	return best;
+}
+
+const struct mirror_conf *
+gateway_conf_mirror(const struct gateway_conf *c, const char *name)
+{
+	for (size_t i = 0; i < c->mirrors_n; i++)
+		if (strcmp(c->mirrors[i].name, name) == 0)
+			return &c->mirrors[i];
+	return NULL;
+}
+
+static int
+minute_of(const char *s)
+{
+	int h, m;
+
+	if (strspn(s, "0123456789") != 2 || s[2] != ':' ||
+	    strspn(s + 3, "0123456789") != 2)
+		return -1;
+	h = (s[0] - '0') * 10 + s[1] - '0';
+	m = (s[3] - '0') * 10 + s[4] - '0';
+	return h < 24 && m < 60 ? h * 60 + m : -1;
+}
+
+int
+gateway_conf_prefetch(const char *text, int minute, bool *may_out)
+{
+	int from, to;
+
+	if (strcmp(text, "off") == 0 || strcmp(text, "on") == 0) {
+		*may_out = text[1] == 'n';
+		return 0;
+	}
+	if (strlen(text) != 11 || text[5] != '-' ||
+	    (from = minute_of(text)) < 0 || (to = minute_of(text + 6)) < 0 ||
+	    from == to)
+		return -EINVAL;
+	*may_out = from < to ? minute >= from && minute < to
+			     : minute >= from || minute < to;
+	return 0;
 }
 
 char *
@@ -405,6 +475,54 @@ check_images(const struct gateway_conf *c, struct conf_problems *p)
 #endif
 }
 
+/* An address that paths are put behind; no slash at its end. */
+static void
+check_base(const struct gateway_conf *c, struct conf_problems *p,
+    const char *section, const char *name, char *url)
+{
+	if (url == NULL)
+		return;
+	while (url[strlen(url) - 1] == '/')
+		url[strlen(url) - 1] = '\0';
+	if (strpbrk(url, "?#") != NULL)
+		conf_problem(p, section, name,
+		    "%s: no \"?\" or \"#\" may stand in it: the names of the "
+		    "files are put behind it",
+		    name);
+	if (strncasecmp(url, "http://", 7) == 0 && !c->allow_http)
+		conf_problem(p, section, name,
+		    "%s: without TLS; write https://, or set [upload] "
+		    "allow_http = yes",
+		    name);
+}
+
+static void
+check_firmware(const struct gateway_conf *c, struct conf_problems *p)
+{
+	bool may;
+
+	check_base(c, p, "firmware", "origin", c->firmware_origin);
+	check_base(c, p, "firmware", "backup", c->firmware_backup);
+	if (c->firmware_origin != NULL && c->publisher_key == NULL)
+		conf_problem(p, "firmware", "origin",
+		    "origin needs publisher_key beside it: nothing is served "
+		    "that the publisher did not sign");
+	if (gateway_conf_prefetch(c->prefetch, 0, &may) != 0)
+		conf_problem(p, "firmware", "prefetch",
+		    "prefetch: off, on, or a time of day like 01:00-05:00");
+	for (size_t i = 0; i < c->mirrors_n; i++) {
+		const struct mirror_conf *m = &c->mirrors[i];
+		char *section = xasprintf("mirror %s", m->name);
+
+		if (!firmware_product_ok(m->name))
+			conf_problem(p, section, "",
+			    "[%s]: a mirror's name is 1 to 64 of a-z 0-9 . _ -",
+			    section);
+		check_base(c, p, section, "url", m->url);
+		free(section);
+	}
+}
+
 static void
 cross(void *conf, struct conf_problems *p)
 {
@@ -439,6 +557,7 @@ cross(void *conf, struct conf_problems *p)
 	check_template(c, p);
 	check_cameras(c, p);
 	check_claims(c, p);
+	check_firmware(c, p);
 }
 
 const struct conf_table gateway_conf_table = {

@@ -24,6 +24,11 @@ struct camera_conf {
 	char *user, *password_file;
 };
 
+struct mirror_conf {
+	char *name; /* first: conf_titled */
+	char *url;  /* without a slash at its end */
+};
+
 struct gateway_conf {
 	/* [gateway] */
 	char *name, *state_dir, *run_dir;
@@ -50,6 +55,16 @@ struct gateway_conf {
 	int images_mode, images_jpeg, images_when;
 	int64_t images_quality, images_max_dimension; /* CONF_NONE: any */
 	struct conf_share images_cpu;                 /* a percentage */
+	/* [firmware] */
+	char *firmware_origin, *firmware_backup; /* no slash at the end */
+	char *publisher_key;                     /* publisher_keys_load() */
+	int64_t cache_size, parallel_devices;
+	char *prefetch;       /* gateway_conf_prefetch() */
+	int64_t prefetch_max; /* octets a day; CONF_NONE */
+	bool require_check;
+	/* [mirror NAME] */
+	struct mirror_conf *mirrors;
+	size_t mirrors_n;
 	/* [camera NAME] */
 	struct camera_conf *cameras;
 	size_t cameras_n;
@@ -60,8 +75,16 @@ extern const struct conf_table gateway_conf_table;
 /* The camera whose address list holds the address, or NULL. */
 const struct camera_conf *gateway_conf_camera(
     const struct gateway_conf *c, const char *address);
-/* state_dir/spool, run_dir/proxy.sock, run_dir/agent.sock, run_dir/proxy.bell,
- * run_dir/agent.bell; malloc'd. */
+/* The mirror of that name, or NULL. */
+const struct mirror_conf *gateway_conf_mirror(
+    const struct gateway_conf *c, const char *name);
+/*
+ * May firmware be fetched ahead at that minute of the day? text: "off", "on" or
+ * "HH:MM-HH:MM". -EINVAL: it is none of these.
+ */
+int gateway_conf_prefetch(const char *text, int minute, bool *may_out);
+/* state_dir/spool, state_dir/cache, run_dir/proxy.sock, run_dir/agent.sock,
+ * run_dir/proxy.bell, run_dir/agent.bell; malloc'd. */
 char *gateway_conf_path(const struct gateway_conf *c, const char *what);
 
 #endif
