@@ -253,16 +253,33 @@ tell(struct body *b)
 		return; /* the counter is full: the loop is awake */
 }
 
+static bool
+has_work(const struct body *b)
+{
+	return !b->busy && !b->in_line && (b->restart || b->state == 0) &&
+	    b->pieces < b->pool->pieces;
+}
+
 /* Stand in line if there is something to do. Locked. */
 static void
 queue(struct body *b)
 {
-	if (b->busy || b->in_line || (!b->restart && b->state != 0) ||
-	    b->pieces == b->pool->pieces)
+	if (!has_work(b))
 		return;
 	b->in_line = true;
 	TAILQ_INSERT_TAIL(&b->pool->line, b, line);
 	pthread_cond_signal(&b->pool->more);
+}
+
+/* The same for a thread that had it and now takes the first in line itself:
+ * nobody need be woken, and a body's pieces are read in one go. Locked. */
+static void
+go_on(struct body *b)
+{
+	if (!has_work(b))
+		return;
+	b->in_line = true;
+	TAILQ_INSERT_HEAD(&b->pool->line, b, line);
 }
 
 /* A thread is back with a piece. Locked. */
@@ -277,13 +294,13 @@ put_back(struct body *b, struct piece *p, int rc, int state)
 	}
 	if (b->restart) {
 		free(p->data);
-		queue(b);
+		go_on(b);
 		return;
 	}
 	if (p->data != NULL)
 		b->ring[(b->first + b->pieces++) % BODY_PIECES] = *p;
 	b->state = rc != 0 ? rc : state;
-	queue(b);
+	go_on(b);
 	if (b->waiting && (p->data != NULL || b->state != 0) &&
 	    (!b->hash_only || b->state != 0))
 		tell(b);

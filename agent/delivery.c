@@ -513,6 +513,15 @@ body_start(struct delivery *d, const struct recipe_request *rq)
 	d->body = body_open(d->agent->bodies, &d->it, &range, on_turn, d);
 }
 
+void
+delivery_prepare(struct delivery *d)
+{
+	if (d->body == NULL && d->hash == NULL && d->step[0] == '\0' &&
+	    d->recipe->requests_n > 0 &&
+	    d->recipe->requests[0].body == BODY_FILE)
+		body_start(d, &d->recipe->requests[0]);
+}
+
 static void
 request_start(struct delivery *d)
 {
@@ -549,7 +558,8 @@ request_start(struct delivery *d)
 	if (rq->body == BODY_TEXT)
 		xr.text = rq->text;
 	if (rq->body == BODY_FILE) {
-		body_start(d, rq);
+		if (d->body == NULL) /* else it was prepared */
+			body_start(d, rq);
 		xr.source = &source;
 		xr.length = rq->length;
 	}

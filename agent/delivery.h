@@ -104,6 +104,8 @@ struct delivery *delivery_new(
 void delivery_free(struct delivery *d);
 /* Send it as d->recipe says. */
 void delivery_start(struct delivery *d);
+/* Signed: begin to read its octets, if it is a whole file of one recipe. */
+void delivery_prepare(struct delivery *d);
 /* What is read instead of the spool's file, for struct body_range. */
 int delivery_file(const struct delivery *d);
 /* Forget the requests in hand (before another recipe). */

@@ -35,6 +35,9 @@
 
 #define SIGN_CALLS 4 /* under way at a time */
 #define PIPELINE_MAX 512
+#define PREPARED_MAX 8
+#define AHEAD_MAX 192 /* three requests to the signer */
+#define LATELY_MS 250
 #define TICK_MS 1000
 #define REST_TICKS 10
 
@@ -137,13 +140,29 @@ scheduler_over(struct scheduler *s, struct delivery *d)
 
 /* ---- marking ------------------------------------------------------------- */
 
-/* So many of a storage are marked and signed ahead of those under way. */
+/*
+ * So many of a storage are marked and signed ahead of those under way: enough
+ * for the time that a commit and the signer take while others are sent, few on
+ * a slow uplink, where what is signed would only grow old.
+ */
 static unsigned
 high_mark(const struct storage *st)
 {
-	unsigned n = 2 * (unsigned)st->pace.limit + 4;
+	unsigned n = 2 * (unsigned)st->pace.limit + 4 + st->lately;
 
-	return n < SIGN_MAX ? n : SIGN_MAX;
+	return n < AHEAD_MAX ? n : AHEAD_MAX;
+}
+
+static void
+measure(struct storage *st, int64_t now)
+{
+	if (now - st->lately_ms < LATELY_MS)
+		return;
+	st->lately = now - st->lately_ms < 2 * LATELY_MS
+	    ? (unsigned)(st->delivered - st->lately_from)
+	    : 0;
+	st->lately_from = st->delivered;
+	st->lately_ms = now;
 }
 
 /* May this one be marked and signed? */
@@ -226,6 +245,7 @@ offer(struct scheduler *s)
 	/* Filled up from half: many in one commit and one request. */
 	TAILQ_FOREACH(st, &s->agent->storages, link)
 	{
+		measure(st, clock_ms());
 		if (st->pipeline >= high_mark(st))
 			st->filling = false;
 		else if (st->pipeline <= high_mark(st) / 2)
@@ -366,7 +386,7 @@ start(struct scheduler *s)
 			continue;
 		}
 		if (now >= d->expires_ms) {
-			scheduler_go(s, d, DELIVERY_SIGN);
+			delivery_sign_again(d);
 			continue;
 		}
 		if (!pace_may(&st->pace, st->running))
@@ -375,6 +395,22 @@ start(struct scheduler *s)
 		delivery_start(d);
 		/* It may have moved others: begin again. */
 		next = TAILQ_FIRST(&s->lists[DELIVERY_SIGNED]);
+	}
+}
+
+/* The next few are read ahead, so that a transfer need not wait for a disk. */
+static void
+prepare(struct scheduler *s)
+{
+	unsigned n = (unsigned)s->agent->conf->parallel;
+	struct delivery *d;
+
+	n = n < PREPARED_MAX ? n : PREPARED_MAX;
+	TAILQ_FOREACH(d, &s->lists[DELIVERY_SIGNED], link)
+	{
+		if (n-- == 0)
+			break;
+		delivery_prepare(d);
 	}
 }
 
@@ -422,6 +458,7 @@ turn(evutil_socket_t fd, short what, void *arg)
 		return;
 	s->kicked = false;
 	start(s);
+	prepare(s);
 	sign(s);
 	offer(s);
 	fill_look(s);

@@ -35,7 +35,10 @@ struct storage {
 	struct recipe_answers answers;
 	uint64_t delivered, delivered_bytes, failed; /* since the start */
 	char error[256];                             /* "" while all is well */
-	bool filling;       /* more of it are to be marked */
+	bool filling;    /* more of it are to be marked */
+	unsigned lately; /* delivered in the last LATELY_MS of scheduler.c */
+	uint64_t lately_from;
+	int64_t lately_ms;
 	int64_t sought_ms;  /* when one to probe with was last looked for */
 	int64_t hurried_ms; /* when deferred uploads were last called back */
 };
