@@ -29,7 +29,8 @@
 
 static const struct api_route *const families[] = { api_sign_routes,
 	api_updates_routes, api_report_routes, api_storage_routes,
-	api_gateway_routes, api_token_routes, api_audit_routes };
+	api_gateway_routes, api_token_routes, api_audit_routes,
+	api_firmware_routes, api_release_routes, api_manifest_routes };
 #define FAMILIES (sizeof(families) / sizeof(families[0]))
 
 /* ---- answering ----------------------------------------------------------- */
@@ -201,6 +202,13 @@ authenticate(struct store_txn *t, struct api_call *c)
 		problem_set(&c->problem, 403, "Use a token of a role that may.",
 		    "A token of role %s may not do this",
 		    role_name(c->who.role));
+		return -EACCES;
+	}
+	if (rc == 0 && c->who.role == ROLE_PUBLISHER && !c->certified &&
+	    c->sg->conf->client_ca_file != NULL) {
+		problem_set(&c->problem, 403,
+		    "Call [signer] publish_address, with a certificate.",
+		    "Publishers are not served at this address");
 		return -EACCES;
 	}
 	return rc;
@@ -450,8 +458,8 @@ refuse_limited(struct api_call *c)
 	return true;
 }
 
-void
-api_on_request(struct http_request *rq, void *signer)
+static void
+start_call(struct http_request *rq, void *signer, bool publisher)
 {
 	struct problem p = { 0 };
 	char *params[API_PARAMS] = { NULL }, allow[64];
@@ -469,6 +477,7 @@ api_on_request(struct http_request *rq, void *signer)
 	c->sg = signer;
 	c->route = r;
 	c->rq = rq;
+	c->certified = publisher;
 	memcpy(c->param, params, sizeof(params));
 	c->now_s = clock_wall_ms() / 1000;
 	take_token(c, http_request_header(rq, "Authorization"));
@@ -483,6 +492,34 @@ api_on_request(struct http_request *rq, void *signer)
 		http_request_collect(rq, r->body_max, on_body, c);
 	else
 		api_again(c);
+}
+
+/*
+ * Where publishers have to show a certificate, the token alone is not enough,
+ * neither here nor at the other address.
+ */
+void
+api_on_publish(struct http_request *rq, void *signer)
+{
+	const struct signer *sg = signer;
+	struct problem p = { 0 };
+
+	if (sg->conf->client_ca_file != NULL &&
+	    http_request_peer_name(rq) == NULL) {
+		problem_set(&p, 403,
+		    "[publisher] client_cert_file and client_key_file name "
+		    "one.",
+		    "A certificate is needed here");
+		api_reply_problem(rq, &p);
+		return;
+	}
+	start_call(rq, signer, true);
+}
+
+void
+api_on_request(struct http_request *rq, void *signer)
+{
+	start_call(rq, signer, false);
 }
 
 void

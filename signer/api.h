@@ -38,7 +38,8 @@ struct api_call {
 	size_t body_n;
 	int64_t now_s; /* when it came */
 	struct identity who;
-	cJSON *json; /* the body, if the route wants one */
+	bool certified; /* it came in at the publishers' address */
+	cJSON *json;    /* the body, if the route wants one */
 	/* The answer. */
 	struct problem problem;
 	int status;             /* 0: 200 */
@@ -85,10 +86,13 @@ struct api_route {
 /* The routes of each family, ended by a NULL method. */
 extern const struct api_route api_storage_routes[], api_sign_routes[],
     api_report_routes[], api_updates_routes[], api_gateway_routes[],
-    api_token_routes[], api_audit_routes[];
+    api_token_routes[], api_audit_routes[], api_firmware_routes[],
+    api_release_routes[], api_manifest_routes[];
 
 /* Handler of the http server for all of "/v1/" but files. */
 void api_on_request(struct http_request *rq, void *signer);
+/* The same at the publishers' own address. */
+void api_on_publish(struct http_request *rq, void *signer);
 void api_on_health(struct http_request *rq, void *signer);
 /* Answer at once, from the loop: a problem. Takes what p holds. */
 void api_reply_problem(struct http_request *rq, struct problem *p);

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "credential.h"
+#include "firmware.h"
 #include "gateway.h"
 #include "json.h"
 #include "provider.h"
@@ -32,6 +33,7 @@
 /* A storage that uploads of the request go to. */
 struct target {
 	char *name;
+	bool firmware;                 /* to be read, below its root */
 	const struct storage *s;       /* NULL: rc tells why */
 	const struct credential *cred; /* NULL: none is needed */
 	int rc;                        /* -EAGAIN, -EBUSY: of the credential */
@@ -248,7 +250,9 @@ get_credential(struct batch *b, struct target *t)
 {
 	struct api_call *c = b->c;
 	const struct provider *pv = t->s->provider;
-	const char *scope = pv->fetch_by_scope ? b->gateway.prefix : "";
+	const char *scope = !pv->fetch_by_scope ? ""
+	    : t->firmware                       ? firmware_root(t->s)
+						: b->gateway.prefix;
 	bool renew = false;
 	int rc;
 
@@ -264,13 +268,16 @@ get_credential(struct batch *b, struct target *t)
 }
 
 static int
-find_storage(struct batch *b, const char *name, const struct target **out)
+find_storage(
+    struct batch *b, const char *name, bool firmware, const struct target **out)
 {
 	struct api_call *c = b->c;
 	struct target *t;
 	size_t i = 0;
 
-	while (i < b->storages_n && strcmp(b->storages[i].name, name) != 0)
+	while (i < b->storages_n &&
+	    (strcmp(b->storages[i].name, name) != 0 ||
+		b->storages[i].firmware != firmware))
 		i++;
 	if (i == STORAGES_AT_ONCE)
 		return -E2BIG;
@@ -278,6 +285,7 @@ find_storage(struct batch *b, const char *name, const struct target **out)
 	if (i == b->storages_n) {
 		memset(t, 0, sizeof(*t));
 		t->name = xstrdup(name);
+		t->firmware = firmware;
 		t->rc = name_ok(name) ? storage_cache_get(c->sg->cache, b->t,
 					    c->who.tenant, name, &t->s)
 				      : -ENOENT;
@@ -347,6 +355,22 @@ check_device(struct batch *b, const char *device, struct refusal *f)
 	return 0;
 }
 
+/* Firmware is read, whatever storages the gateway may write to. */
+static int
+check_firmware(struct batch *b, const struct upload *u, const char *storage,
+    struct refusal *f)
+{
+	const char *why;
+
+	if (u->step == STEP_WHOLE &&
+	    firmware_may_read(
+		b->t, b->c->who.tenant, &b->gateway, storage, u->key, &why))
+		return 0;
+	return refuse(f, 403, "quarantine",
+	    u->step == STEP_WHOLE ? why : "Reading has no steps.",
+	    "The gateway may not read ", u->key);
+}
+
 static int
 check_allowed(struct batch *b, const struct upload *u, const char *storage,
     struct refusal *f)
@@ -409,6 +433,18 @@ next_step(const struct upload *u, cJSON *recipe)
 		    recipe, "step", u->step == STEP_START ? "part" : "finish");
 }
 
+/* Would an upload stand among the publishers' objects? */
+static bool
+is_firmware_key(
+    const struct batch *b, const struct storage *s, const struct upload *u)
+{
+	const char *root = firmware_root(s), *prefix = b->gateway.prefix;
+	size_t n = strlen(root), m = strlen(prefix);
+
+	return strncmp(prefix, root, n < m ? n : m) == 0 &&
+	    (m >= n || strncmp(u->key, root + m, n - m) == 0);
+}
+
 static int
 make_recipe(struct batch *b, const cJSON *v, cJSON *result, struct refusal *f)
 {
@@ -420,19 +456,27 @@ make_recipe(struct batch *b, const cJSON *v, cJSON *result, struct refusal *f)
 	const char *name;
 	char *key;
 	int rc = take_upload(v, &u, metadata, &name, f);
+	bool firmware = rc == 0 && strcmp(u.method, "GET") == 0;
 
 	if (rc == 0)
-		rc = check_allowed(b, &u, name, f);
+		rc = firmware ? check_firmware(b, &u, name, f)
+			      : check_allowed(b, &u, name, f);
 	if (rc != 0)
 		return rc;
-	rc = find_storage(b, name, &target);
+	rc = find_storage(b, name, firmware, &target);
 	if (rc == -EAGAIN || rc == -EBUSY)
 		return credential_refusal(f, target);
 	if (rc != 0)
 		return storage_refusal(f, rc, name);
 	s = target->s;
 	u.cred = target->cred;
-	key = xasprintf("%s%s", b->gateway.prefix, u.key);
+	if (!firmware && is_firmware_key(b, s, &u))
+		return refuse(f, 403, "wait",
+		    "Give the gateway another prefix, or the storage another "
+		    "firmwareRoot.",
+		    "Firmware lies below this prefix: ", b->gateway.prefix);
+	key = xasprintf(
+	    "%s%s", firmware ? firmware_root(s) : b->gateway.prefix, u.key);
 	u.key = key;
 	u.expires = s->expires_s;
 	if (u.cred != NULL && u.cred->expires_s - u.at < u.expires)
@@ -497,32 +541,16 @@ add_result(struct batch *b, const cJSON *v, cJSON *results)
 /* ---- the call ------------------------------------------------------------ */
 
 static void
-add_answer(cJSON *rows, const struct answer *a)
-{
-	cJSON *row = cJSON_CreateObject();
-
-	json_add_int(row, "status", a->status);
-	if (a->code != NULL)
-		json_add_text(row, "code", a->code);
-	json_add_text(row, "do", a->act);
-	cJSON_AddItemToArray(rows, row);
-}
-
-static void
 add_answers(const struct batch *b, cJSON *out)
 {
 	for (size_t i = 0; i < b->storages_n; i++) {
 		const struct storage *s = b->storages[i].s;
 		cJSON *rows;
 
-		if (s == NULL)
+		if (s == NULL || cJSON_HasObjectItem(out, s->name))
 			continue;
 		rows = cJSON_AddArrayToObject(out, s->name);
-		for (size_t j = 0; j < s->provider->answers_n; j++)
-			add_answer(rows, &s->provider->answers[j]);
-		for (const struct answer *a = provider_answers; a->status != 0;
-		     a++)
-			add_answer(rows, a);
+		provider_answer_rows(s->provider, rows);
 	}
 }
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "firmware.h"
 #include "gateway.h"
 #include "json.h"
 #include "signer.h"
@@ -35,6 +36,22 @@ on_name(const char *id, const char *doc, size_t n, void *arg)
 	return 0;
 }
 
+/* Does firmware for the gateway lie there? */
+static bool
+has_firmware(const struct making *m, const char *name)
+{
+	const cJSON *list =
+	    cJSON_GetObjectItemCaseSensitive(m->c->answer, "firmware");
+	const cJSON *e;
+
+	cJSON_ArrayForEach(e, list)
+	{
+		if (strcmp(json_string(e, "storage"), name) == 0)
+			return true;
+	}
+	return false;
+}
+
 static void
 add_storage(struct making *m, const char *name)
 {
@@ -42,7 +59,7 @@ add_storage(struct making *m, const char *name)
 	const struct storage *s;
 	cJSON *o;
 
-	if (!gateway_may_use(m->gateway, name) ||
+	if ((!gateway_may_use(m->gateway, name) && !has_firmware(m, name)) ||
 	    storage_cache_get(c->sg->cache, m->t, c->who.tenant, name, &s) != 0)
 		return; /* signing says what is wrong with it */
 	o = cJSON_CreateObject();
@@ -139,10 +156,11 @@ get_updates(struct store_txn *t, struct api_call *c)
 	c->answer = cJSON_CreateObject();
 	json_add_int(c->answer, "version", version);
 	cJSON_AddBoolToObject(c->answer, "blocked", g.blocked);
-	rc = add_storages(&m);
+	rc = firmware_updates(t, c->who.tenant, &g, c->answer);
+	if (rc == 0)
+		rc = add_storages(&m);
 	if (rc == 0)
 		rc = add_devices(&m);
-	cJSON_AddArrayToObject(c->answer, "manifests");
 	gateway_fini(&g);
 	return rc;
 }

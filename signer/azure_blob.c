@@ -35,6 +35,8 @@ object_headers(
 	    u->type != NULL ? u->type : "application/octet-stream");
 	if (u->encoding != NULL)
 		headers_set(h, "x-ms-blob-content-encoding", u->encoding);
+	if (u->cache_control != NULL)
+		headers_set(h, "x-ms-blob-cache-control", u->cache_control);
 	if (u->sha256 != NULL)
 		headers_set(h, "x-ms-meta-sha256", u->sha256);
 	for (size_t i = 0; i < u->metadata_n; i++) {

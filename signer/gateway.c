@@ -142,27 +142,6 @@ take_policy(cJSON *row, const cJSON *v, struct problem *p)
 	}
 }
 
-static void
-refuse_unknown(const cJSON *doc, const char *const *names, struct problem *p)
-{
-	const cJSON *e;
-
-	cJSON_ArrayForEach(e, doc)
-	{
-		size_t i = 0;
-		char *pointer;
-
-		while (names[i] != NULL && strcmp(names[i], e->string) != 0)
-			i++;
-		if (names[i] != NULL)
-			continue;
-		pointer = xasprintf("/%.100s", e->string);
-		problem_field(p, pointer, problem_meant(e->string, names),
-		    "There is no such field.");
-		free(pointer);
-	}
-}
-
 cJSON *
 gateway_parse(const char *id, const cJSON *doc, struct problem *p)
 {
@@ -172,7 +151,7 @@ gateway_parse(const char *id, const cJSON *doc, struct problem *p)
 	cJSON *row = cJSON_CreateObject();
 
 	json_add_text(row, "id", id);
-	refuse_unknown(doc, names, p);
+	problem_unknown(doc, names, p);
 	take_prefix(
 	    row, id, cJSON_GetObjectItemCaseSensitive(doc, "prefix"), p);
 	take_bool(row, "blocked",
@@ -193,7 +172,7 @@ device_parse(const char *device, const cJSON *doc, struct problem *p)
 	cJSON *row = cJSON_CreateObject();
 
 	json_add_text(row, "device", device);
-	refuse_unknown(doc, names, p);
+	problem_unknown(doc, names, p);
 	take_bool(row, "blocked",
 	    cJSON_GetObjectItemCaseSensitive(doc, "blocked"), p);
 	take_note(row, cJSON_GetObjectItemCaseSensitive(doc, "note"), p);
@@ -235,7 +214,7 @@ int
 gateway_get(struct store_txn *t, const char *tenant, const char *id,
     struct gateway *g_out)
 {
-	const cJSON *policy, *storages;
+	const cJSON *policy, *storages, *products;
 	const char *prefix;
 	cJSON *row;
 	int rc = store_get_json(t, KIND_GATEWAY, tenant, id, &row);
@@ -245,6 +224,7 @@ gateway_get(struct store_txn *t, const char *tenant, const char *id,
 	prefix = json_string(row, "prefix");
 	policy = cJSON_GetObjectItemCaseSensitive(row, "policy");
 	storages = cJSON_GetObjectItemCaseSensitive(policy, "storages");
+	products = cJSON_GetObjectItemCaseSensitive(policy, "firmwareProducts");
 	if (prefix == NULL || !prefix_ok(prefix)) {
 		cJSON_Delete(row);
 		return -EBADMSG;
@@ -253,6 +233,8 @@ gateway_get(struct store_txn *t, const char *tenant, const char *id,
 	g_out->blocked = json_bool(row, "blocked", false);
 	g_out->storages =
 	    cJSON_IsArray(storages) ? cJSON_Duplicate(storages, true) : NULL;
+	g_out->products =
+	    cJSON_IsArray(products) ? cJSON_Duplicate(products, true) : NULL;
 	g_out->max_size = -1;
 	if (json_int(policy, "maxSize", 0, SIZE_MOST, &g_out->max_size) != 0)
 		g_out->max_size = -1;
@@ -290,22 +272,34 @@ gateway_fini(struct gateway *g)
 {
 	free(g->prefix);
 	cJSON_Delete(g->storages);
+	cJSON_Delete(g->products);
 	memset(g, 0, sizeof(*g));
+}
+
+/* NULL: no list, so any. */
+static bool
+is_listed(const cJSON *list, const char *name)
+{
+	const cJSON *e;
+
+	cJSON_ArrayForEach(e, list)
+	{
+		if (cJSON_IsString(e) && strcmp(e->valuestring, name) == 0)
+			return true;
+	}
+	return list == NULL;
 }
 
 bool
 gateway_may_use(const struct gateway *g, const char *storage)
 {
-	const cJSON *e;
+	return is_listed(g->storages, storage);
+}
 
-	if (g->storages == NULL)
-		return true;
-	cJSON_ArrayForEach(e, g->storages)
-	{
-		if (strcmp(e->valuestring, storage) == 0)
-			return true;
-	}
-	return false;
+bool
+gateway_may_fetch(const struct gateway *g, const char *product)
+{
+	return is_listed(g->products, product);
 }
 
 int

@@ -18,6 +18,7 @@ struct gateway {
 	int64_t bytes_per_day; /* -1: no limit */
 	cJSON *storages;       /* array of names, NULL: all of the tenant */
 	int64_t max_size;      /* octets of an upload; -1: no limit */
+	cJSON *products;       /* of firmware; NULL: all of the tenant */
 	bool spent;            /* bytesPerDay is used up for today */
 };
 
@@ -32,6 +33,7 @@ int gateway_count(struct store_txn *t, const char *tenant, const char *id,
     int64_t now_s, struct gateway *g);
 void gateway_fini(struct gateway *g);
 bool gateway_may_use(const struct gateway *g, const char *storage);
+bool gateway_may_fetch(const struct gateway *g, const char *product);
 /* Is the device blocked? 0 or 1, -errno. */
 int device_blocked(struct store_txn *t, const char *tenant, const char *gateway,
     const char *device);

@@ -48,6 +48,13 @@ static const struct http_route routes[] = {
 	{ "GET HEAD POST PUT DELETE PATCH", "/*", api_on_request },
 };
 
+/* Publishers only, where they have an address of their own. */
+static const struct http_route publish_routes[] = {
+	{ "GET HEAD", "/health", api_on_health },
+	{ "GET HEAD POST PUT DELETE", "/v1/firmware/*", api_on_publish },
+	{ "GET HEAD POST PUT DELETE", "/v1/firmware", api_on_publish },
+};
+
 /* An address of their own: no token, not for everyone. */
 static const struct http_route metrics_routes[] = {
 	{ "GET HEAD", "/health", api_on_health },
@@ -133,7 +140,7 @@ open_state(struct signer *sg)
 }
 
 static int
-open_tls(const struct signer_conf *c, SSL_CTX **ctx_out)
+open_tls(const struct signer_conf *c, const char *client_ca, SSL_CTX **ctx_out)
 {
 	const char *why;
 	int rc;
@@ -141,10 +148,12 @@ open_tls(const struct signer_conf *c, SSL_CTX **ctx_out)
 	*ctx_out = NULL;
 	if (c->cert_file == NULL)
 		return 0;
-	rc = tls_server_ctx(c->cert_file, c->key_file, NULL, ctx_out, &why);
+	rc =
+	    tls_server_ctx(c->cert_file, c->key_file, client_ca, ctx_out, &why);
 	if (rc != 0)
-		log_error("cert_file %s, key_file %s: %s", c->cert_file,
-		    c->key_file, why);
+		log_error("cert_file %s, key_file %s%s%s: %s", c->cert_file,
+		    c->key_file, client_ca != NULL ? ", client_ca_file " : "",
+		    client_ca != NULL ? client_ca : "", why);
 	return rc;
 }
 
@@ -179,6 +188,26 @@ http_settings(const struct signer_conf *c, struct http_settings *s)
 }
 
 static int
+listen_publish(struct signer *sg, const struct http_settings *s)
+{
+	const struct signer_conf *c = sg->conf;
+	SSL_CTX *tls;
+	int rc;
+
+	if (open_tls(c, c->client_ca_file, &tls) != 0)
+		return EX_CONFIG;
+	sg->publish_http = http_server_new(sg->base, s, publish_routes,
+	    sizeof(publish_routes) / sizeof(publish_routes[0]), sg);
+	rc = http_server_listen(
+	    sg->publish_http, "publish", c->publish_address, tls);
+	SSL_CTX_free(tls);
+	if (rc != 0)
+		log_error("cannot listen on %s: %s", c->publish_address,
+		    strerror(-rc));
+	return rc == 0 ? 0 : EX_UNAVAILABLE;
+}
+
+static int
 listen_all(struct signer *sg)
 {
 	const struct signer_conf *c = sg->conf;
@@ -186,7 +215,7 @@ listen_all(struct signer *sg)
 	SSL_CTX *tls;
 	int rc;
 
-	if (open_tls(c, &tls) != 0)
+	if (open_tls(c, NULL, &tls) != 0)
 		return EX_CONFIG;
 	http_settings(c, &s);
 	sg->http = http_server_new(
@@ -206,6 +235,8 @@ listen_all(struct signer *sg)
 			log_error("cannot listen on %s: %s", c->metrics_address,
 			    strerror(-rc));
 	}
+	if (rc == 0 && c->publish_address != NULL)
+		return listen_publish(sg, &s);
 	return rc == 0 ? 0 : EX_UNAVAILABLE;
 }
 
@@ -231,6 +262,7 @@ signer_free(void *self)
 		event_free(sg->tidy);
 	http_server_free(sg->http);
 	http_server_free(sg->metrics_http);
+	http_server_free(sg->publish_http);
 	pool_free(sg->readers);
 	pool_free(sg->writers);
 	pool_free(sg->files);
@@ -293,8 +325,14 @@ signer_reload(void *self, const void *conf)
 	sg->conf = conf;
 	http_settings(conf, &s);
 	http_server_settings(sg->http, &s);
-	if (open_tls(conf, &tls) == 0 && tls != NULL)
+	if (open_tls(conf, NULL, &tls) == 0 && tls != NULL)
 		http_server_set_tls(sg->http, "api", tls);
+	SSL_CTX_free(tls);
+	if (sg->publish_http == NULL)
+		return;
+	http_server_settings(sg->publish_http, &s);
+	if (open_tls(conf, sg->conf->client_ca_file, &tls) == 0 && tls != NULL)
+		http_server_set_tls(sg->publish_http, "publish", tls);
 	SSL_CTX_free(tls);
 }
 
@@ -307,6 +345,14 @@ on_drained(void *arg)
 }
 
 static void
+on_publish_drained(void *arg)
+{
+	struct signer *sg = arg;
+
+	http_server_drain(sg->http, on_drained, sg);
+}
+
+static void
 signer_stop(void *self)
 {
 	struct signer *sg = self;
@@ -314,7 +360,10 @@ signer_stop(void *self)
 	sg->stopping = true;
 	outgoing_stop();
 	updates_stop(sg->updates);
-	http_server_drain(sg->http, on_drained, sg);
+	if (sg->publish_http != NULL)
+		http_server_drain(sg->publish_http, on_publish_drained, sg);
+	else
+		on_publish_drained(sg);
 }
 
 static int

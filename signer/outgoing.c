@@ -128,18 +128,33 @@ on_body(char *p, size_t size, size_t n, void *arg)
 	return size * n;
 }
 
+/* The value of a header line of that name; what does not fit is left out. */
+static void
+take_header(
+    const char *line, size_t len, const char *name, char *out, size_t size)
+{
+	size_t n = strlen(name);
+
+	if (len <= n || line[n] != ':' || strncasecmp(line, name, n) != 0)
+		return;
+	for (n++; n < len && line[n] == ' ';)
+		n++;
+	if (len - n >= size)
+		return;
+	snprintf(out, size, "%.*s", (int)(len - n), line + n);
+	out[strcspn(out, "\r\n")] = '\0';
+}
+
 static size_t
 on_header(char *p, size_t size, size_t n, void *arg)
 {
 	struct call *c = arg;
 	size_t len = size * n;
 
-	if (len > 6 && len < sizeof(c->a->date) + 6 &&
-	    strncasecmp(p, "Date: ", 6) == 0) {
-		snprintf(c->a->date, sizeof(c->a->date), "%.*s", (int)(len - 6),
-		    p + 6);
-		c->a->date[strcspn(c->a->date, "\r\n")] = '\0';
-	}
+	take_header(p, len, "Date", c->a->date, sizeof(c->a->date));
+	if (c->rq->want_header != NULL)
+		take_header(p, len, c->rq->want_header, c->a->wanted,
+		    sizeof(c->a->wanted));
 	return len;
 }
 

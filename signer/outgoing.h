@@ -31,7 +31,8 @@ struct out_request {
 	size_t headers_n;
 	const char *body; /* NULL: none */
 	size_t body_n;
-	const char *ca_pem; /* NULL: the system's authorities */
+	const char *ca_pem;      /* NULL: the system's authorities */
+	const char *want_header; /* its value is kept; NULL: none */
 	bool allow_private;
 	long timeout_ms;
 };
@@ -40,8 +41,9 @@ struct out_answer {
 	enum out_fault fault;
 	char error[256]; /* of a fault, for people */
 	int status;
-	char date[64];  /* header Date, "" if there is none */
-	int64_t length; /* Content-Length, -1 if there is none */
+	char date[64];    /* header Date, "" if there is none */
+	char wanted[256]; /* of want_header, "" if there is none */
+	int64_t length;   /* Content-Length, -1 if there is none */
 	struct text body;
 };
 

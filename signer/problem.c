@@ -105,3 +105,24 @@ problem_meant(const char *word, const char *const *names)
 		conf_guess_try(&g, *names);
 	return g.match;
 }
+
+void
+problem_unknown(const cJSON *doc, const char *const *names, struct problem *p)
+{
+	const cJSON *e;
+
+	cJSON_ArrayForEach(e, doc)
+	{
+		size_t i = 0;
+		char *pointer;
+
+		while (names[i] != NULL && strcmp(names[i], e->string) != 0)
+			i++;
+		if (names[i] != NULL)
+			continue;
+		pointer = xasprintf("/%.100s", e->string);
+		problem_field(p, pointer, problem_meant(e->string, names),
+		    "There is no such field.");
+		free(pointer);
+	}
+}

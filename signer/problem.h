@@ -26,6 +26,9 @@ void problem_set(struct problem *p, int status, const char *hint,
 /* A field is wrong: 422. Called any number of times. hint may be NULL. */
 void problem_field(struct problem *p, const char *pointer, const char *hint,
     const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+/* Each member of doc that is none of names (NULL-terminated) is wrong. */
+void problem_unknown(
+    const cJSON *doc, const char *const *names, struct problem *p);
 /* The members of the answer, the caller's. */
 cJSON *problem_json(const struct problem *p);
 /* The name out of names (NULL-terminated) that is meant by `word`, or NULL. */

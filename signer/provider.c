@@ -117,3 +117,24 @@ upload_part_size(const struct storage *s, const struct upload *u)
 {
 	return u->part_size > 0 ? u->part_size : s->part_size;
 }
+
+static void
+add_answer(cJSON *rows, const struct answer *a)
+{
+	cJSON *row = cJSON_CreateObject();
+
+	json_add_int(row, "status", a->status);
+	if (a->code != NULL)
+		json_add_text(row, "code", a->code);
+	json_add_text(row, "do", a->act);
+	cJSON_AddItemToArray(rows, row);
+}
+
+void
+provider_answer_rows(const struct provider *pv, cJSON *rows)
+{
+	for (size_t i = 0; i < pv->answers_n; i++)
+		add_answer(rows, &pv->answers[i]);
+	for (const struct answer *a = provider_answers; a->status != 0; a++)
+		add_answer(rows, a);
+}

@@ -101,6 +101,8 @@ void provider_condition(
     const struct storage *s, const struct upload *u, struct headers *h);
 /* Octets of a part as it is wanted. */
 int64_t upload_part_size(const struct storage *s, const struct upload *u);
+/* Append the rows of answers as POST /v1/sign tells them. */
+void provider_answer_rows(const struct provider *pv, cJSON *rows);
 /* Refuse an empty or over-long key, one that is not UTF-8 or has controls. */
 int provider_check_key(const char *key);
 /* Refuse http unless the storage allows it. */

@@ -23,6 +23,7 @@ struct upload {
 	const char *key;                      /* with the gateway's prefix */
 	int64_t size;                         /* -1: not given */
 	const char *sha256, *type, *encoding; /* sha256: 64 lower-case digits */
+	const char *cache_control;
 	const struct pair *metadata;
 	size_t metadata_n;
 	enum step step;

@@ -28,6 +28,7 @@ struct signer {
 	const struct signer_conf *conf;
 	struct http_server *http;
 	struct http_server *metrics_http; /* NULL: no address for it */
+	struct http_server *publish_http; /* the same */
 	struct limit *limit;
 	struct metrics metrics;
 	struct store *store;

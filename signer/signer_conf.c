@@ -20,6 +20,10 @@ static const struct conf_key keys[] = {
 	  "where gateways and operators call" },
 	{ "signer", "metrics_address", CONF_ADDR, AT(metrics_address), NULL, NULL, NULL, NULL, 0,
 	  "where /metrics and /health are served as well, without a token" },
+	{ "signer", "publish_address", CONF_ADDR, AT(publish_address), NULL, NULL, NULL, NULL, 0,
+	  "where publishers of firmware call, apart from gateways" },
+	{ "signer", "client_ca_file", CONF_PATH, AT(client_ca_file), NULL, NULL, NULL, NULL, RL,
+	  "authorities whose certificates publishers must show there" },
 	{ "signer", "public_url", CONF_URL, AT(public_url), NULL, NULL, NULL, NULL, 0,
 	  "how gateways reach this signer; from the address if not set" },
 	{ "signer", "state_dir", CONF_PATH, AT(state_dir), "/var/lib/edgehaul-signer", NULL, NULL, NULL, 0,
@@ -63,6 +67,18 @@ is_loopback(const char *address)
 }
 
 static void
+check_address(const struct signer_conf *c, const char *name,
+    const char *address, struct conf_problems *problems)
+{
+	if (address != NULL && c->cert_file == NULL && !c->allow_http &&
+	    !is_loopback(address))
+		conf_problem(problems, "signer", name,
+		    "tokens would travel in clear: set cert_file and key_file "
+		    "for https, or allow_http = yes behind a proxy that does "
+		    "TLS");
+}
+
+static void
 cross(void *conf, struct conf_problems *problems)
 {
 	struct signer_conf *c = conf;
@@ -71,11 +87,13 @@ cross(void *conf, struct conf_problems *problems)
 		conf_problem(problems, "signer",
 		    c->cert_file != NULL ? "cert_file" : "key_file",
 		    "cert_file and key_file are needed together");
-	if (c->cert_file == NULL && !c->allow_http && !is_loopback(c->address))
-		conf_problem(problems, "signer", "address",
-		    "tokens would travel in clear: set cert_file and key_file "
-		    "for https, or allow_http = yes behind a proxy that does "
-		    "TLS");
+	check_address(c, "address", c->address, problems);
+	check_address(c, "publish_address", c->publish_address, problems);
+	if (c->client_ca_file != NULL &&
+	    (c->publish_address == NULL || c->cert_file == NULL))
+		conf_problem(problems, "signer", "client_ca_file",
+		    "client certificates are for publish_address, with "
+		    "cert_file and key_file");
 	if (store_name_wrong(c->database) != NULL)
 		conf_problem(problems, "signer", "database", "%s",
 		    store_name_wrong(c->database));

@@ -9,6 +9,7 @@
 struct signer_conf {
 	/* [signer] */
 	char *address, *metrics_address, *public_url;
+	char *publish_address, *client_ca_file;
 	char *state_dir, *database;
 	int64_t database_size;
 	char *cert_file, *key_file;

@@ -38,6 +38,8 @@ object_headers(const struct xml_store *x, const struct storage *s,
 	    u->type != NULL ? u->type : "application/octet-stream");
 	if (u->encoding != NULL)
 		headers_set(h, "content-encoding", u->encoding);
+	if (u->cache_control != NULL)
+		headers_set(h, "cache-control", u->cache_control);
 	if (u->sha256 != NULL)
 		set(x, h, "meta-sha256", u->sha256);
 	for (size_t i = 0; i < u->metadata_n; i++) {

@@ -1,0 +1,367 @@
+/*
+ * api_release.c - /v1/firmware/PRODUCT/CHANNEL/releases and /sign
+ *
+ * The version check, and signed requests for the objects of what was checked.
+ * Checking writes a row first; what is missing in the bucket is found out after
+ * that, outside of the transaction, so a slow store holds up nobody.
+ */
+#include "api.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clock.h"
+#include "firmware.h"
+#include "json.h"
+#include "manifest.h"
+#include "slices.h"
+#include "store.h"
+#include "xalloc.h"
+
+#define BODY_MAX (64 * 1024)
+#define SIGN_MAX (1 << 20)
+#define UPLOADS_MAX 64
+
+/* ---- the check ----------------------------------------------------------- */
+
+static int
+write_release(
+    struct store_txn *t, struct api_call *c, const char *id, cJSON *row)
+{
+	char when[21];
+	int rc;
+
+	clock_rfc3339(c->now_s, when);
+	cJSON_AddBoolToObject(row, "published", false);
+	json_add_text(row, "checkedAt", when);
+	rc = store_put_json(t, KIND_RELEASE, c->who.tenant, id, row);
+	if (rc == 0)
+		rc = api_audit(
+		    t, c, c->who.tenant, "release.check", id, NULL, row);
+	return rc;
+}
+
+static int
+post_release(struct store_txn *t, struct api_call *c)
+{
+	cJSON *row, *old = NULL;
+	struct product pr;
+	char *id;
+	int rc = firmware_product(t, c, &pr);
+
+	if (rc != 0)
+		return rc;
+	row = release_parse(&pr, c->json, &c->problem);
+	rc = row == NULL ? -EINVAL
+			 : release_check(t, c->who.tenant, &pr, c->param[1],
+			       row, &c->problem, &old);
+	if (rc == 0) {
+		id = firmware_id(
+		    pr.name, c->param[1], json_string(row, "version"));
+		rc = write_release(t, c, id, row);
+		free(id);
+	} else if (rc == 1) {
+		cJSON_Delete(row);
+		row = old;
+		old = NULL;
+		rc = 0;
+	}
+	if (rc == 0)
+		c->answer = row;
+	else
+		cJSON_Delete(row);
+	cJSON_Delete(old);
+	product_fini(&pr);
+	return rc;
+}
+
+/* Is the object there? Adds {name, state, recipe} to uploads. */
+static int
+look_at(struct api_call *c, const struct place *pl, const char *name,
+    const char *suffix, int64_t size, const char *sha256, cJSON *uploads)
+{
+	char *path = xasprintf("%s/%s/%s/%s%s", pl->product.name, c->param[1],
+	    json_string(c->answer, "version"), name, suffix);
+	struct object_wish put = { .method = "PUT",
+		.path = path,
+		.size = size,
+		.sha256 = sha256,
+		.lasting = true };
+	cJSON *o = cJSON_CreateObject(), *recipe;
+	int64_t there = -1;
+	int rc = place_look(c, pl, path, &there, NULL);
+
+	cJSON_AddItemToArray(uploads, o);
+	cJSON_AddItemToObject(
+	    o, "name", cJSON_CreateString(strrchr(path, '/') + 1));
+	json_add_text(o, "key", path);
+	json_add_int(o, "size", size);
+	if (rc == 0 && there != size)
+		problem_set(&c->problem, 409,
+		    "Somebody put another file there: take the next version.",
+		    "The bucket has other bytes as %.200s", path);
+	if (rc == 0) {
+		json_add_text(o, "state", "present");
+	} else if (rc == -ENOENT) {
+		json_add_text(o, "state", "missing");
+		recipe = place_recipe(c, pl, &put);
+		if (recipe == NULL)
+			problem_set(&c->problem, 422, "Shorten the names.",
+			    "This object cannot be signed for: %.200s", path);
+		else
+			cJSON_AddItemToObject(o, "recipe", recipe);
+	}
+	free(path);
+	return c->problem.status == 0 ? 0 : -EIO;
+}
+
+static void
+look_at_all(struct api_call *c)
+{
+	const cJSON *files =
+			cJSON_GetObjectItemCaseSensitive(c->answer, "files"),
+		    *e;
+	cJSON *uploads = cJSON_AddArrayToObject(c->answer, "uploads");
+	cJSON *answers = cJSON_AddArrayToObject(c->answer, "answers");
+	struct place pl;
+	int rc = place_open(c, &pl);
+
+	cJSON_ArrayForEach(e, files)
+	{
+		const char *name = json_string(e, "name");
+		int64_t size = 0;
+
+		json_int(e, "size", 1, (int64_t)FIRMWARE_SIZE_MAX, &size);
+		if (rc == 0)
+			rc = look_at(c, &pl, name, "", size,
+			    json_string(e, "sha256"), uploads);
+		if (rc == 0)
+			rc = look_at(c, &pl, name, ".slices",
+			    32 * (int64_t)slices_count((uint64_t)size),
+			    json_string(e, "slicesSha256"), uploads);
+	}
+	if (rc == 0)
+		place_answers(&pl, answers);
+	place_close(c, &pl);
+}
+
+/* What was never published can be taken back. */
+static int
+delete_release(struct store_txn *t, struct api_call *c)
+{
+	struct product pr;
+	cJSON *row = NULL;
+	char *id;
+	int rc = firmware_product(t, c, &pr);
+
+	if (rc != 0)
+		return rc;
+	id = firmware_id(pr.name, c->param[1], c->param[2]);
+	rc = store_get_json(t, KIND_RELEASE, c->who.tenant, id, &row);
+	if (rc == -ENOENT)
+		rc = api_not_found(c, "release", NULL);
+	if (rc == 0 && json_bool(row, "published", false)) {
+		problem_set(&c->problem, 409,
+		    "Revoke it, or publish a higher one.",
+		    "The release was published");
+		rc = -ECANCELED;
+	}
+	if (rc == 0)
+		rc = store_del(t, KIND_RELEASE, c->who.tenant, id);
+	if (rc == 0)
+		rc = api_audit(
+		    t, c, c->who.tenant, "release.delete", id, row, NULL);
+	if (rc == 0)
+		c->status = 204;
+	free(id);
+	cJSON_Delete(row);
+	product_fini(&pr);
+	return rc;
+}
+
+/* ---- signing for a publisher --------------------------------------------- */
+
+static bool
+is_one_of(const char *s, const char *const *list)
+{
+	for (; *list != NULL; list++)
+		if (strcmp(s, *list) == 0)
+			return true;
+	return false;
+}
+
+/* Size and hash of a file or its list, as it was checked. */
+static bool
+find_file(const cJSON *release, const char *name, struct object_wish *w)
+{
+	const cJSON *files = cJSON_GetObjectItemCaseSensitive(release, "files"),
+		    *e;
+	size_t n = strlen(name);
+	bool list = n > 7 && strcmp(name + n - 7, ".slices") == 0;
+
+	n -= list ? 7 : 0;
+	cJSON_ArrayForEach(e, files)
+	{
+		const char *have = json_string(e, "name");
+		int64_t size = 0;
+
+		if (strlen(have) != n || strncmp(have, name, n) != 0 ||
+		    json_int(e, "size", 1, (int64_t)FIRMWARE_SIZE_MAX, &size) !=
+			0)
+			continue;
+		w->size =
+		    list ? 32 * (int64_t)slices_count((uint64_t)size) : size;
+		w->sha256 = json_string(e, list ? "slicesSha256" : "sha256");
+		return true;
+	}
+	return false;
+}
+
+static int
+check_entry(struct store_txn *t, struct api_call *c, const struct product *pr,
+    const cJSON *v, int i)
+{
+	static const char *const methods[] = { "PUT", "GET", "HEAD", NULL };
+	static const char *const steps[] = { "start", "part", "finish", "abort",
+		NULL };
+	const char *version = json_string(v, "version");
+	const char *name = json_string(v, "name");
+	const char *method = json_string(v, "method");
+	const char *step = json_string(v, "step");
+	struct object_wish w;
+	cJSON *row = NULL;
+	char pointer[40], *id;
+	int64_t part;
+	int rc;
+
+	snprintf(pointer, sizeof(pointer), "/uploads/%d", i);
+	if (version == NULL || !firmware_version_ok(version) || name == NULL ||
+	    strlen(name) > 160 ||
+	    (method != NULL && !is_one_of(method, methods)) ||
+	    (step != NULL && !is_one_of(step, steps)) ||
+	    (step != NULL && strcmp(step, "part") == 0 &&
+		json_int(v, "part", 1, 1000000, &part) != 0)) {
+		problem_field(&c->problem, pointer,
+		    "{version, name, method: PUT, GET or HEAD, step: start, "
+		    "part (with its number in part), finish, abort; kept}",
+		    "This is no upload of a release.");
+		return -EINVAL;
+	}
+	id = firmware_id(pr->name, c->param[1], version);
+	rc = store_get_json(t, KIND_RELEASE, c->who.tenant, id, &row);
+	free(id);
+	if (rc == -ENOENT || (rc == 0 && !find_file(row, name, &w))) {
+		problem_field(&c->problem, pointer,
+		    "POST .../releases checks a version first.",
+		    "There is no such file in a release that was checked.");
+		rc = -EINVAL;
+	}
+	/* Handed on to the thread that signs. */
+	if (rc == 0)
+		cJSON_AddItemToArray(c->answer, row);
+	else
+		cJSON_Delete(row);
+	return rc;
+}
+
+static int
+post_sign(struct store_txn *t, struct api_call *c)
+{
+	const cJSON *list =
+			cJSON_GetObjectItemCaseSensitive(c->json, "uploads"),
+		    *e;
+	int n = cJSON_GetArraySize(list), i = 0, rc;
+	struct product pr;
+
+	if (!cJSON_IsArray(list) || n < 1 || n > UPLOADS_MAX) {
+		problem_field(&c->problem, "/uploads", NULL,
+		    "This must be a list of 1 to %d uploads.", UPLOADS_MAX);
+		return -EINVAL;
+	}
+	rc = firmware_product(t, c, &pr);
+	if (rc != 0)
+		return rc;
+	c->answer = cJSON_CreateArray();
+	cJSON_ArrayForEach(e, list)
+	{
+		if (rc == 0)
+			rc = check_entry(t, c, &pr, e, i++);
+	}
+	product_fini(&pr);
+	return rc;
+}
+
+static cJSON *
+sign_entry(struct api_call *c, const struct place *pl, const cJSON *v,
+    const cJSON *release)
+{
+	const char *name = json_string(v, "name");
+	const char *method = json_string(v, "method");
+	char *path = xasprintf("%s/%s/%s/%s", pl->product.name, c->param[1],
+	    json_string(v, "version"), name);
+	struct object_wish w = { .method = method != NULL ? method : "PUT",
+		.path = path,
+		.step = json_string(v, "step"),
+		.kept = cJSON_GetObjectItemCaseSensitive(v, "kept"),
+		.lasting = true };
+	cJSON *recipe = NULL;
+
+	json_int(v, "part", 1, 1000000, &w.part);
+	if (find_file(release, name, &w))
+		recipe = place_recipe(c, pl, &w);
+	free(path);
+	return recipe;
+}
+
+static void
+sign_all(struct api_call *c)
+{
+	const cJSON *list =
+			cJSON_GetObjectItemCaseSensitive(c->json, "uploads"),
+		    *e;
+	cJSON *releases = c->answer, *results, *o, *recipe;
+	struct place pl;
+	int i = 0, rc = place_open(c, &pl);
+
+	c->answer = cJSON_CreateObject();
+	results = cJSON_AddArrayToObject(c->answer, "results");
+	cJSON_ArrayForEach(e, list)
+	{
+		char pointer[40];
+
+		if (rc != 0)
+			break;
+		snprintf(pointer, sizeof(pointer), "/uploads/%d", i);
+		recipe =
+		    sign_entry(c, &pl, e, cJSON_GetArrayItem(releases, i++));
+		if (recipe == NULL) {
+			problem_field(&c->problem, pointer,
+			    "The step, or what was kept of earlier ones.",
+			    "This cannot be signed.");
+			break;
+		}
+		o = cJSON_CreateObject();
+		json_add_text(o, "name", json_string(e, "name"));
+		cJSON_AddItemToObject(o, "recipe", recipe);
+		cJSON_AddItemToArray(results, o);
+	}
+	if (rc == 0)
+		place_answers(
+		    &pl, cJSON_AddArrayToObject(c->answer, "answers"));
+	place_close(c, &pl);
+	cJSON_Delete(releases);
+}
+
+#define PUBLISHER (ROLE_PUBLISHER | ROLE_ADMIN | ROLE_ROOT)
+#define CHANNEL "/v1/firmware/:product/:channel"
+/* clang-format off */
+const struct api_route api_release_routes[] = {
+	{ "POST",   CHANNEL "/releases",          PUBLISHER, API_WRITE, post_release,   BODY_MAX, look_at_all },
+	{ "DELETE", CHANNEL "/releases/:version", PUBLISHER, API_WRITE, delete_release, 0 },
+	{ "POST",   CHANNEL "/sign",              PUBLISHER, API_READ,  post_sign,      SIGN_MAX, sign_all },
+	{ NULL },
+};
+/* clang-format on */
