@@ -27,6 +27,8 @@ static const char *const sync_words[] = { "portable", "single", NULL };
 static const char *const image_words[] = { "off", "lossless", "lossy", NULL };
 static const char *const camera_image_words[] = { "default", "off", "lossless",
 	"lossy", NULL };
+static const char *const camera_same_name_words[] = { "default", "keep-both",
+	"replace-waiting", "reject", NULL };
 static const char *const jpeg_words[] = { "progressive", "jxl", "keep", NULL };
 static const char *const when_words[] = { "always", "pressure", NULL };
 
@@ -91,6 +93,8 @@ static const struct conf_key keys[] = {
 	  "files of one device that may wait" },
 	{ "limits", "uploads_per_minute", CONF_INT, AT(uploads_per_minute), "none", "1", "1000000", NULL, RL | NN,
 	  "uploads that one device may send in a minute" },
+	{ "limits", "count_addresses", CONF_BOOL, AT(count_addresses), "no", NULL, NULL, NULL, RL,
+	  "what one device may, one address may not exceed either, whatever names it uses" },
 
 	{ "signer", "url", CONF_URLS, AT(signer_url), NULL, NULL, NULL, NULL, RL | CONF_F_REQUIRED,
 	  "address of the signer; you get it from who runs the cloud side" },
@@ -161,6 +165,14 @@ static const struct conf_key camera_keys[] = {
 	  "1 to 9; each step up doubles its share of the uplink" },
 	{ "camera", "max_upload", CONF_BYTES, AT(max_upload), NULL, "1 B", "5 TB", NULL, RL,
 	  "largest file of this camera; that of [limits] if not set" },
+	{ "camera", "share", CONF_SHARE, AT(share), NULL, NULL, NULL, NULL, RL,
+	  "part of the spool that this camera may fill; that of [limits] if not set" },
+	{ "camera", "waiting_per_device", CONF_INT, AT(waiting_per_device), NULL, "1", "1000000000", NULL, RL,
+	  "files of this camera that may wait; that of [limits] if not set" },
+	{ "camera", "uploads_per_minute", CONF_INT, AT(uploads_per_minute), NULL, "1", "1000000", NULL, RL,
+	  "uploads that this camera may send in a minute; that of [limits] if not set" },
+	{ "camera", "on_same_name", CONF_ENUM, AT(on_same_name), "default", NULL, NULL, camera_same_name_words, RL,
+	  "on_same_name of [spool] for this camera" },
 	{ "camera", "images", CONF_ENUM, AT(images), "default", NULL, NULL, camera_image_words, RL,
 	  "mode of [images] for this camera" },
 	{ "camera", "quality", CONF_INT, AT(quality), NULL, "1", "100", NULL, RL,

@@ -18,8 +18,11 @@ struct camera_conf {
 	char *address;                     /* addresses or networks */
 	char *storage;                     /* NULL: that of [upload] */
 	int64_t priority, expect_every_ms; /* CONF_NONE */
-	int64_t max_upload;                /* 0: that of [limits] */
-	int images; /* 0: mode of [images], else 1 + IMAGES_... */
+	/* 0: those of [limits] */
+	int64_t max_upload, waiting_per_device, uploads_per_minute;
+	struct conf_share share; /* no octets and no percentage: the same */
+	int on_same_name; /* 0: that of [spool], else 1 + SAME_NAME_... */
+	int images;       /* 0: mode of [images], else 1 + IMAGES_... */
 	int64_t quality, max_dimension; /* 0: those of [images] */
 	char *user, *password_file;
 };
@@ -45,6 +48,7 @@ struct gateway_conf {
 	    head_timeout_ms, min_rate;
 	int64_t waiting_per_device, uploads_per_minute; /* CONF_NONE */
 	struct conf_share share;
+	bool count_addresses;
 	/* [signer] */
 	char *signer_url, *token_file, *ca_file;
 	/* [upload] */

@@ -3,7 +3,7 @@
  *
  *	item    sequence number, big-endian  -> row (row.h)
  *	due     due time, sequence number    -> nothing: waiting but deferred
- *	device  name                         -> its rows: count, octets
+ *	device  name, or \\1 and address     -> its rows: count, octets
  *	meta    "state"                      -> struct index_state
  *	end     number, big-endian           -> what became of one
  *(index_ends.h)
@@ -131,11 +131,14 @@ int index_walk(struct index_txn *t, uint64_t after, int state,
  * beyond, INT64_MAX if none. */
 int index_walk_due(struct index_txn *t, int64_t until,
     int (*fn)(uint64_t seq, void *arg), void *arg, int64_t *next_out);
-/* Rows of one device, in the same transaction: one more (sign 1) or less (-1)
- * of size octets. */
-int index_device_count(
-    struct index_txn *t, const char *device, int sign, uint64_t size);
-/* Walk devices until fn returns non-zero. */
+/* Rows of one device and of one address, in the same transaction: one more
+ * (sign 1) or less (-1) of size octets. */
+int index_device_count(struct index_txn *t, const char *device,
+    const char *address, int sign, uint64_t size);
+#define INDEX_ADDRESS_KEY 80
+/* What an address is called among the devices: no device can have the name. */
+const char *index_address_key(const char *address, char key[INDEX_ADDRESS_KEY]);
+/* Walk devices and addresses in order of name until fn returns non-zero. */
 int index_walk_devices(struct index_txn *t,
     int (*fn)(const char *device, uint64_t rows, uint64_t octets, void *arg),
     void *arg);

@@ -10,6 +10,7 @@
 #include <assert.h>
 #include <endian.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "db.h"
@@ -215,13 +216,21 @@ device_key(const char *device)
 	return (MDB_val){ strnlen(device, DEVICE_KEY_MAX), (void *)device };
 }
 
-int
-index_device_count(
-    struct index_txn *t, const char *device, int sign, uint64_t size)
+const char *
+index_address_key(const char *address, char key[INDEX_ADDRESS_KEY])
+{
+	snprintf(key, INDEX_ADDRESS_KEY, "\1%s", address);
+	return key;
+}
+
+/* An index that was begun before addresses were counted knows only newer ones
+ * of theirs: no count goes below zero. */
+static int
+count(struct index_txn *t, const char *name, int sign, uint64_t size)
 {
 	MDB_dbi dbi = t->dbis[INDEX_DEVICE];
 	struct device_count c = { 0, 0 };
-	MDB_val k = device_key(device), v;
+	MDB_val k = device_key(name), v;
 	int rc;
 
 	if (k.mv_size == 0)
@@ -244,6 +253,18 @@ index_device_count(
 	}
 	v = (MDB_val){ sizeof(c), &c };
 	return db_errno(mdb_put(t->txn, dbi, &k, &v, 0));
+}
+
+int
+index_device_count(struct index_txn *t, const char *device, const char *address,
+    int sign, uint64_t size)
+{
+	char key[INDEX_ADDRESS_KEY];
+	int rc = count(t, device, sign, size);
+
+	if (rc == 0 && address[0] != '\0')
+		rc = count(t, index_address_key(address, key), sign, size);
+	return rc;
 }
 
 int

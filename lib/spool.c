@@ -185,87 +185,6 @@ on_durable(uint64_t seq, struct spool_item *item, void *arg)
 /* ---- open and close -------------------------------------------------------
  */
 
-/* Devices that hold at least half of their share: few, so that asking for one
- * at each upload is cheap. As of the last second. */
-static int
-on_device(const char *device, uint64_t rows, uint64_t octets, void *arg)
-{
-	struct spool *sp = arg;
-	uint64_t share = sp->share, files = sp->share_files;
-	struct heavy *h;
-
-	if ((share == 0 || octets < share / 2) &&
-	    (files == 0 || rows < files / 2))
-		return 0;
-	h = xcalloc(1, sizeof(*h));
-	h->device = xstrdup(device);
-	h->octets = octets;
-	h->files = rows;
-	SLIST_INSERT_HEAD(&sp->heavy_new, h, link);
-	return 0;
-}
-
-static void
-forget_heavy(struct heavy_list *l)
-{
-	struct heavy *h;
-
-	while ((h = SLIST_FIRST(l)) != NULL) {
-		SLIST_REMOVE_HEAD(l, link);
-		free(h->device);
-		free(h);
-	}
-}
-
-static int
-weigh_devices(struct index_txn *t, void *arg)
-{
-	return index_walk_devices(t, on_device, arg);
-}
-
-static void
-look_at_devices(struct spool *sp)
-{
-	struct heavy_list old;
-
-	SLIST_INIT(&sp->heavy_new);
-	sp->reweigh = false;
-	if ((sp->share == 0 && sp->share_files == 0) ||
-	    index_view_now(sp->ix, weigh_devices, sp) != 0)
-		return;
-	pthread_mutex_lock(&sp->mutex);
-	old = sp->heavy;
-	sp->heavy = sp->heavy_new;
-	pthread_mutex_unlock(&sp->mutex);
-	forget_heavy(&old);
-}
-
-bool
-spool_over_share(struct spool *sp, const char *device, uint64_t size)
-{
-	uint64_t share = sp->share, files = sp->share_files;
-	struct heavy *h;
-	bool over = share != 0 && size > share;
-
-	if (share == 0 && files == 0)
-		return false;
-	pthread_mutex_lock(&sp->mutex);
-	SLIST_FOREACH(h, &sp->heavy, link)
-	if (strcmp(h->device, device) == 0)
-		over = over || (share != 0 && h->octets + size > share) ||
-		    (files != 0 && h->files >= files);
-	pthread_mutex_unlock(&sp->mutex);
-	return over;
-}
-
-void
-spool_set_share(struct spool *sp, uint64_t octets, uint64_t files)
-{
-	sp->share = octets;
-	sp->share_files = files;
-	sp->reweigh = true;
-}
-
 /* Uploads wait for rows that cannot come, or have rows that cannot be read: a
  * new start makes the index anew while all goes on. */
 static void
@@ -297,7 +216,7 @@ on_tick(bool changed, void *arg)
 		spool_measure_index(sp);
 	stop_if_damaged(sp);
 	if ((changed || sp->reweigh) && sp->role == SPOOL_WRITER)
-		look_at_devices(sp);
+		spool_weigh_devices(sp);
 }
 
 static uint64_t
@@ -482,7 +401,7 @@ spool_close(struct spool *sp)
 		free(a);
 	}
 	event_free(sp->retry);
-	forget_heavy(&sp->heavy);
+	spool_forget_devices(sp);
 	spool_names_free(sp->names);
 	layout_close(&sp->l);
 	pthread_mutex_destroy(&sp->mutex);

@@ -46,11 +46,10 @@ struct spool_options {
 	bool sync_single;    /* rename, then one fsync of the file */
 	uint64_t free_floor; /* octets of the file system to leave free */
 	uint64_t max_upload;
-	uint64_t share;       /* octets that one device may hold; 0: no limit */
-	uint64_t share_files; /* and files */
-	int64_t repeat_window_ms; /* 0: repeats are not recognised */
-	int64_t scrub_pause_ms;   /* between two items that are read back, to
-				     find damage early; 0: they are not */
+	uint64_t share, share_files; /* see spool_set_share() */
+	int64_t repeat_window_ms;    /* 0: repeats are not recognised */
+	int64_t scrub_pause_ms;      /* between two items that are read back, to
+					find damage early; 0: they are not */
 };
 
 #define SPOOL_ID_LEN 32 /* hex digits: 16 of the epoch, 16 of the sequence */
@@ -119,10 +118,14 @@ void spool_expect(struct spool_upload *u, const struct spool_expect *want);
 /* Would size octets more fit? As spool_reserve(), reserving nothing: for
  * bodies of unknown length, asked now and then. */
 int spool_room(struct spool *sp, uint64_t size, const char **why_out);
-/* Would one more upload take the device over its share? As of the last second.
+/*
+ * Would one more upload of size octets take the device over octets or files
+ * (0: no limit)? Or the address, unless NULL. As of the last second.
  */
-bool spool_over_share(struct spool *sp, const char *device, uint64_t size);
-/* Other shares (spool_options); what devices hold is known in a second. */
+bool spool_over_share(struct spool *sp, const char *device, const char *address,
+    uint64_t size, uint64_t octets, uint64_t files);
+/* The smallest octets and files that spool_over_share() will be asked with; 0:
+ * none. What devices hold is known in a second. */
 void spool_set_share(struct spool *sp, uint64_t octets, uint64_t files);
 /* Add octets (copied). 0, or 1: written fast enough, pause until on_room. */
 int spool_write(struct spool_upload *u, const void *p, size_t n);

@@ -97,7 +97,8 @@ spool_row_add(struct index_txn *t, const struct spool_item *it, bool found)
 	r.item.found = found;
 	rc = index_put(t, it->seq, NULL, &r);
 	if (rc == 0)
-		rc = index_device_count(t, it->device, 1, it->size);
+		rc =
+		    index_device_count(t, it->device, it->address, 1, it->size);
 	if (rc != 0)
 		return rc;
 	t->st->accepted++;
@@ -131,7 +132,8 @@ spool_row_end(struct index_txn *t, struct row *r, enum spool_end how)
 	int rc = index_del(t, r->item.seq, r);
 
 	if (rc == 0)
-		rc = index_device_count(t, r->item.device, -1, r->item.size);
+		rc = index_device_count(
+		    t, r->item.device, r->item.address, -1, r->item.size);
 	if (rc != 0)
 		return rc;
 	rc = index_ends_add(t, r, how);

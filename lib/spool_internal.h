@@ -15,13 +15,16 @@
 struct keeper;
 struct spool_names;
 
-/* A device that holds much of its share of the spool. */
+/* What holds much of a share of the spool: a device, or an address by the name
+ * that it has in the index. */
 struct heavy {
-	SLIST_ENTRY(heavy) link;
-	char *device;
+	char *name;
 	uint64_t octets, files;
 };
-SLIST_HEAD(heavy_list, heavy);
+struct heavy_list {
+	struct heavy *v; /* in order of name */
+	size_t n;
+};
 
 /* Of spool_ended(): where a reader's last look was. */
 struct ended_seen {
@@ -57,7 +60,7 @@ struct spool {
 	/* the loop's: rows that could not be written, tried again each second
 	 */
 	struct event *retry;
-	atomic_ullong share, share_files; /* of opt, may change */
+	atomic_ullong share, share_files; /* the smallest, may change */
 	atomic_bool reweigh;         /* it has: look at the devices again */
 	struct heavy_list heavy;     /* guarded by the mutex */
 	struct heavy_list heavy_new; /* the index thread's */
@@ -114,6 +117,10 @@ struct keeper *keeper_new(struct spool *sp);
 void keeper_stop(struct keeper *k);
 void keeper_check_start(struct keeper *k);
 void keeper_check_state(struct keeper *k, struct spool_check *out);
+
+/* spool_share.c, index thread: who holds how much. */
+void spool_weigh_devices(struct spool *sp);
+void spool_forget_devices(struct spool *sp);
 
 /* spool_name.c; a note for each row that was committed: index thread */
 struct spool_names *spool_names_new(void);

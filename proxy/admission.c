@@ -16,30 +16,37 @@
 #include "gateway_conf.h"
 #include "http_server.h"
 #include "proxy.h"
+#include "shares.h"
 
 /* Has the device used up what it may send in a minute, or keep here? */
 static bool
 over_share(struct upload *up)
 {
 	struct proxy *px = up->px;
-	int64_t rate = px->conf->uploads_per_minute;
+	struct shares may = shares_of(px->conf, up->who.camera);
+	/* Whose name is only a claim. */
+	const char *address =
+	    px->conf->count_addresses && up->who.camera == NULL ? up->address
+								: NULL;
 	char text[16] = "60";
 	int wait = 0;
 
-	if (rate != CONF_NONE)
-		wait = devices_too_fast(
-		    px->devices, up->who.device, (unsigned)rate, up->t0);
+	if (may.per_minute != 0)
+		wait = devices_too_fast(px->devices, up->who.device, address,
+		    may.per_minute, up->t0);
 	if (wait > 0) {
 		snprintf(text, sizeof(text), "%d", wait);
 		http_reply_header(up->rq, "Retry-After", text);
 		upload_stop(up, 429, "this device sends too often",
-		    "wait, or raise [limits] uploads_per_minute");
-	} else if (spool_over_share(px->spool, up->who.device,
-		       up->size == UINT64_MAX ? 0 : up->size)) {
+		    "wait, or raise uploads_per_minute of [limits] or of its "
+		    "[camera]");
+	} else if (spool_over_share(px->spool, up->who.device, address,
+		       up->size == UINT64_MAX ? 0 : up->size, may.octets,
+		       may.files)) {
 		http_reply_header(up->rq, "Retry-After", text);
 		upload_stop(up, 429, "this camera's share of the spool is full",
-		    "wait until some of it is delivered, or raise [limits] "
-		    "share or waiting_per_device");
+		    "wait until some of it is delivered, or raise share or "
+		    "waiting_per_device of [limits] or of its [camera]");
 	}
 	return up->refused;
 }

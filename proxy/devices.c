@@ -9,6 +9,7 @@
  */
 #include "devices.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
@@ -22,6 +23,7 @@
 #define BUCKETS 512
 #define NAMES_MAX 1000
 #define OTHER "other"
+#define ADDRESS "\1" /* begins the name of an address; no device's can */
 #define WHY_MAX 160
 #define MINUTE_US (60 * (int64_t)1000000)
 
@@ -185,20 +187,38 @@ devices_images(
 		json_int(told, image_keys[i], 0, INT64_MAX / 2, &v->images[i]);
 }
 
+/* Seconds until it may; 0: now, and then until when that uses its rate up. */
+static int
+wait_for(const struct device *v, int64_t each, int64_t at, int64_t *paid_out)
+{
+	int64_t paid = (v->paid_us < at ? at : v->paid_us) + each;
+	int64_t over = paid - (at + MINUTE_US);
+
+	*paid_out = paid;
+	return over > 0 ? (int)(over / 1000000) + 1 : 0;
+}
+
 int
-devices_too_fast(struct devices *d, const char *name,
+devices_too_fast(struct devices *d, const char *name, const char *address,
     unsigned uploads_per_minute, int64_t now)
 {
-	struct device *v = device_for(d, name, now);
 	int64_t each = MINUTE_US / uploads_per_minute, at = now * 1000;
-	int64_t over;
+	int64_t paid, paid_too = 0;
+	struct device *v = device_for(d, name, now), *from = NULL;
+	int wait = wait_for(v, each, at, &paid), more = 0;
 
-	if (v->paid_us < at)
-		v->paid_us = at;
-	over = v->paid_us + each - (at + MINUTE_US);
-	if (over > 0)
-		return (int)(over / 1000000) + 1;
-	v->paid_us += each;
+	if (address != NULL) {
+		char key[80];
+
+		snprintf(key, sizeof(key), ADDRESS "%s", address);
+		from = device_for(d, key, now);
+		more = wait_for(from, each, at, &paid_too);
+	}
+	if (wait > 0 || more > 0)
+		return wait > more ? wait : more;
+	v->paid_us = paid;
+	if (from != NULL && from != v)
+		from->paid_us = paid_too;
 	return 0;
 }
 
@@ -296,6 +316,7 @@ devices_json(const struct devices *d, int64_t now)
 	const struct device *v;
 
 	TAILQ_FOREACH(v, &d->all, all)
-	cJSON_AddItemToArray(list, device_json(v, now));
+	if (v->name[0] != ADDRESS[0])
+		cJSON_AddItemToArray(list, device_json(v, now));
 	return list;
 }

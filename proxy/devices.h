@@ -30,9 +30,10 @@ void devices_refused(
     struct devices *d, const char *name, const char *why, int64_t now);
 /*
  * May the device send one more, at so many a minute? It may send a minute's
- * worth at once. 0, and it is counted; else how many seconds it should wait.
+ * worth at once. And the address, unless NULL? 0, and it is counted; else how
+ * many seconds it should wait.
  */
-int devices_too_fast(struct devices *d, const char *name,
+int devices_too_fast(struct devices *d, const char *name, const char *address,
     unsigned uploads_per_minute, int64_t now);
 /* Log which cameras have become silent, or are back; call it now and then. */
 void devices_look(struct devices *d, int64_t now);

@@ -26,6 +26,7 @@
 #include "gateway_conf.h"
 #include "http_server.h"
 #include "log.h"
+#include "shares.h"
 #include "spool.h"
 #include "tls.h"
 #include "upload.h"
@@ -135,25 +136,6 @@ floor_octets(const struct gateway_conf *c)
 	    c->free_floor.percent / 100);
 }
 
-/* 0: a camera may fill all of it. */
-static uint64_t
-share_octets(const struct gateway_conf *c)
-{
-	if (!c->share.is_percent)
-		return (uint64_t)c->share.bytes;
-	return c->share.percent >= 100
-	    ? 0
-	    : (uint64_t)((double)c->max_size * c->share.percent / 100);
-}
-
-static uint64_t
-share_files(const struct gateway_conf *c)
-{
-	return c->waiting_per_device != CONF_NONE
-	    ? (uint64_t)c->waiting_per_device
-	    : 0;
-}
-
 static int
 open_spool(struct proxy *px)
 {
@@ -172,8 +154,7 @@ open_spool(struct proxy *px)
 	if (rc != 0)
 		log_warn("%s: %s", c->state_dir, strerror(-rc));
 	opt.free_floor = floor_octets(c);
-	opt.share = share_octets(c);
-	opt.share_files = share_files(c);
+	shares_least(c, &opt.share, &opt.share_files);
 	rc = spool_open(px->base, dir, SPOOL_WRITER, &opt, &px->spool, &why);
 	if (rc == -EBUSY)
 		log_error("%s: another edgehaul-proxy is using it: stop that "
@@ -195,7 +176,13 @@ open_spool(struct proxy *px)
 static void
 prepare_names(struct proxy *px)
 {
-	if (px->conf->on_same_name != SAME_NAME_KEEP_BOTH)
+	bool asks = px->conf->on_same_name != SAME_NAME_KEEP_BOTH;
+
+	for (size_t i = 0; i < px->conf->cameras_n; i++)
+		asks = asks ||
+		    shares_same_name(px->conf, &px->conf->cameras[i]) !=
+			SAME_NAME_KEEP_BOTH;
+	if (asks)
 		spool_prepare_names(px->spool);
 }
 
@@ -349,10 +336,12 @@ proxy_reload(void *self, const void *conf)
 {
 	struct proxy *px = self;
 	struct http_settings s = settings_of(conf);
+	uint64_t octets, files;
 
 	px->conf = conf;
 	http_server_settings(px->lan, &s);
-	spool_set_share(px->spool, share_octets(conf), share_files(conf));
+	shares_least(conf, &octets, &files);
+	spool_set_share(px->spool, octets, files);
 	prepare_names(px);
 	access_free(px->access);
 	px->access = access_new(conf);

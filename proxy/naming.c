@@ -3,8 +3,9 @@
  *
  * The address of a [camera] section is that camera, whatever the path claims
  * (another name there is refused); else /upload/DEVICE/NAME names it; else the
- * address does. Names are decoded once and checked afterwards; they label
- * things and are never a path of this host.
+ * address does. A name is only a claim, but where the [camera] of that name has
+ * a password, that is asked for and proves it. Names are decoded once and
+ * checked afterwards; they label things and are never a path of this host.
  */
 #include "naming.h"
 
@@ -118,6 +119,17 @@ split(char *clean, bool folder, char **device_out, char **name_out)
 	*name_out = folder ? end : slash + 1;
 }
 
+/* The section of this name, if a password can tell that it is the one. */
+static const struct camera_conf *
+claimed(const struct gateway_conf *conf, const char *device)
+{
+	for (size_t i = 0; device != NULL && i < conf->cameras_n; i++)
+		if (conf->cameras[i].user != NULL &&
+		    strcmp(conf->cameras[i].name, device) == 0)
+			return &conf->cameras[i];
+	return NULL;
+}
+
 int
 naming_make(const struct gateway_conf *conf, const char *target,
     const char *path, const char *address, bool name_optional,
@@ -152,7 +164,8 @@ naming_make(const struct gateway_conf *conf, const char *target,
 			    "this address";
 		return 403;
 	}
-	n_out->camera = cam;
+	n_out->by_address = cam != NULL;
+	n_out->camera = cam != NULL ? cam : claimed(conf, device);
 	n_out->device = xstrdup(cam != NULL ? cam->name
 		: device != NULL            ? device
 					    : address);

@@ -12,6 +12,7 @@ struct gateway_conf;
 struct naming {
 	char *device, *name;
 	const struct camera_conf *camera; /* of conf, or NULL */
+	bool by_address; /* camera was found by the address, not by a name */
 };
 
 /*

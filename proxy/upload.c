@@ -30,6 +30,7 @@
 #include "log.h"
 #include "naming.h"
 #include "proxy.h"
+#include "shares.h"
 #include "spool.h"
 #include "url.h"
 #include "upload_private.h"
@@ -245,7 +246,8 @@ note_accepted(struct file *f, const struct spool_item *it)
 	log_info("id=%s accepted dev=%s bytes=%llu ms=%lld", it->id,
 	    log_text(&dev, it->device, strlen(it->device)),
 	    (unsigned long long)it->size, (long long)(clock_ms() - up->t0));
-	if (up->px->conf->on_same_name == SAME_NAME_REPLACE_WAITING)
+	if (shares_same_name(up->px->conf, up->who.camera) ==
+	    SAME_NAME_REPLACE_WAITING)
 		replace_older(up, it);
 }
 
@@ -500,7 +502,8 @@ on_same_name(int rc, struct spool_item *items, size_t n, void *arg)
 	else
 		upload_stop(up, 409,
 		    "a file of this device and name waits already",
-		    "use another name, or set [spool] on_same_name");
+		    "use another name, or set on_same_name of [spool] or of "
+		    "its [camera]");
 }
 
 static struct upload *
@@ -541,7 +544,7 @@ on_upload(struct http_request *rq, void *arg)
 	}
 	up = upload_new(px, rq, &who);
 	if (blocks_refuse(
-		px->blocks, who.device, up->address, who.camera != NULL)) {
+		px->blocks, who.device, up->address, who.by_address)) {
 		upload_stop(up, 403, "this device is blocked",
 		    "the operator in the cloud blocked it; unblock it there");
 		return;
@@ -556,7 +559,7 @@ on_upload(struct http_request *rq, void *arg)
 	if (!admission_check(up))
 		return;
 	none_match = http_request_header(rq, "If-None-Match");
-	if (px->conf->on_same_name == SAME_NAME_REJECT ||
+	if (shares_same_name(px->conf, up->who.camera) == SAME_NAME_REJECT ||
 	    (none_match != NULL && strcmp(none_match, "*") == 0)) {
 		up->waiting++;
 		spool_same_name(px->spool, up->who.device, up->who.name, 1,

@@ -346,50 +346,6 @@ is(refused('/upload/d/x', head => "Content-Range: bytes 0-1/2\r\n"),
 }
 ok($box->proxy->stop, 'the proxy stops cleanly');
 
-# ---- a camera's share, and age ------------------------------------------------
-{
-	my $few = Edgehaul->gateway(signer => 'http://127.0.0.1:9', token => 't',
-		conf => { spool => { max_size => '16 MB', repeat_window => '0 s' }, limits => { share => '25 %' } });
-	$few->proxy->start;
-	my $r;
-	ok(wait_for(sub { $r = $few->put('/upload/wild/x', 'x' x 900_000);
-		$r && $r->{status} != 201 }), 'one that sends too much is stopped');
-	is($r->{status}, 429, 'its share is full: 429');
-	is($r->{headers}{'retry-after'}, 60, 'with Retry-After');
-	is($few->put('/upload/calm/x', 'x' x 900_000)->{status}, 201,
-		'the others go on');
-	is(refused_at($few, '/upload/wild/y'), '429 close',
-		'3 MB into a 429: it arrives');
-	$few->configure(limits => { share => '100 %',
-		waiting_per_device => 20 });
-	$few->proxy->hup;
-	ok(wait_for(sub { $few->put('/upload/wild/z', 'z')->{status} == 201 }),
-		'a larger share counts after SIGHUP');
-	my $n = 0;
-	ok(wait_for(sub { $r = $few->put('/upload/many/' . ++$n, 'z');
-		$r->{status} == 429 }), 'one that keeps too many files here: 429');
-	cmp_ok($n, '>', 20, 'not before that');
-	is($few->put('/upload/calm/y', 'x')->{status}, 201, 'others go on');
-	$few->configure(limits => { waiting_per_device => 'none',
-		uploads_per_minute => 5 });
-	$few->proxy->hup;
-	wait_for(sub { (() = $few->proxy->new_log =~ /reloaded/g) > 1 });
-	is(join(' ', map { $few->put("/upload/often/$_", 'x')->{status} }
-		1 .. 6), '201 201 201 201 201 429', 'one that sends too often');
-	like($few->put('/upload/often/x', 'x')->{headers}{'retry-after'},
-		qr/^1[0-3]$/, 'is told when to come again');
-	is($few->put('/upload/calm/z', 'x')->{status}, 201, 'others go on');
-	$few->proxy->stop;
-}
-sub refused_at {
-	my ($gw, $path) = @_;
-	my $c = Edgehaul::Raw->new($gw->lan);
-	$c->send("PUT $path HTTP/1.1\r\nHost: x\r\nContent-Length: 3145728\r\n"
-		. "\r\n" . 'x' x 3145728);
-	my $r = $c->response or return 'no answer';
-	return "$r->{status} $r->{headers}{connection}";
-}
-
 # ---- TLS ----------------------------------------------------------------------
 sub certificate {
 	my ($cn) = @_;

@@ -111,13 +111,40 @@ test_rate(void **state)
 	struct devices *d = devices_new(&two, 1000);
 
 	for (int i = 0; i < 6; i++) /* a minute's worth at once */
-		assert_int_equal(devices_too_fast(d, "a", 6, 1000), 0);
-	assert_int_equal(devices_too_fast(d, "a", 6, 1000), 11);
-	assert_int_equal(devices_too_fast(d, "b", 6, 1000), 0);
-	assert_int_equal(devices_too_fast(d, "a", 6, 6000), 6);
-	assert_int_equal(devices_too_fast(d, "a", 6, 11000), 0);
-	assert_int_equal(devices_too_fast(d, "a", 6, 11000), 11);
-	assert_int_equal(devices_too_fast(d, "a", 60, 21000), 0);
+		assert_int_equal(devices_too_fast(d, "a", NULL, 6, 1000), 0);
+	assert_int_equal(devices_too_fast(d, "a", NULL, 6, 1000), 11);
+	assert_int_equal(devices_too_fast(d, "b", NULL, 6, 1000), 0);
+	assert_int_equal(devices_too_fast(d, "a", NULL, 6, 6000), 6);
+	assert_int_equal(devices_too_fast(d, "a", NULL, 6, 11000), 0);
+	assert_int_equal(devices_too_fast(d, "a", NULL, 6, 11000), 11);
+	assert_int_equal(devices_too_fast(d, "a", NULL, 60, 21000), 0);
+	devices_free(d);
+}
+
+/* Ever new names from one address; what it may not is not counted. */
+static void
+test_rate_of_address(void **state)
+{
+	struct devices *d = devices_new(&two, 1000);
+	char name[32];
+	cJSON *list;
+
+	for (int i = 0; i < 6; i++) {
+		snprintf(name, sizeof(name), "n%d", i);
+		assert_int_equal(
+		    devices_too_fast(d, name, "10.0.0.1", 6, 1000), 0);
+	}
+	assert_int_equal(devices_too_fast(d, "a", "10.0.0.1", 6, 1000), 11);
+	for (int i = 0; i < 6; i++)
+		assert_int_equal(
+		    devices_too_fast(d, "a", "10.0.0.2", 6, 1000), 0);
+	assert_int_equal(devices_too_fast(d, "a", "10.0.0.3", 6, 1000), 11);
+	list = devices_json(d, 1000);
+	for (int i = 0; i < cJSON_GetArraySize(list); i++)
+		assert_true(
+		    cJSON_GetObjectItem(cJSON_GetArrayItem(list, i), "name")
+			->valuestring[0] != '\1');
+	cJSON_Delete(list);
 	devices_free(d);
 }
 
@@ -161,6 +188,7 @@ main(void)
 		cmocka_unit_test(test_silent),
 		cmocka_unit_test(test_reload),
 		cmocka_unit_test(test_rate),
+		cmocka_unit_test(test_rate_of_address),
 		cmocka_unit_test(test_bounded),
 	};
 
