@@ -94,10 +94,11 @@ api_audit(struct store_txn *t, struct api_call *c, const char *tenant,
 	json_add_text(by, "token", c->who.id);
 	json_add_text(row, "action", action);
 	json_add_text(row, "object", object);
-	if (before != NULL)
+	/* A row of a delete must not take more than the delete gives. */
+	if (before != NULL && !t->full)
 		cJSON_AddItemToObject(
 		    row, "before", cJSON_Duplicate(before, true));
-	if (after != NULL)
+	if (after != NULL && !t->full)
 		cJSON_AddItemToObject(
 		    row, "after", cJSON_Duplicate(after, true));
 	if (rc == 0)

@@ -12,8 +12,8 @@
 #include "xalloc.h"
 
 void
-bucket_endpoint(struct bucket *b, const struct storage *s, const char *own,
-    struct problem *p)
+bucket_endpoint(
+    struct bucket *b, struct storage *s, const char *own, struct problem *p)
 {
 	const char *given = s->text[ST_ENDPOINT];
 

@@ -28,8 +28,8 @@ struct bucket {
 enum bucket_style { BUCKET_PATH, BUCKET_VIRTUAL, BUCKET_CNAME };
 
 /* The endpoint of the storage, or own; p has what is wrong with it. */
-void bucket_endpoint(struct bucket *b, const struct storage *s, const char *own,
-    struct problem *p);
+void bucket_endpoint(
+    struct bucket *b, struct storage *s, const char *own, struct problem *p);
 /* Only after bucket_endpoint() found nothing wrong. */
 void bucket_place(struct bucket *b, const char *name, enum bucket_style style);
 void bucket_fini(struct bucket *b);

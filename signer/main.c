@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sysexits.h>
+#include <unistd.h>
 #include <event2/event.h>
 #include <openssl/ssl.h>
 
@@ -32,6 +33,7 @@
 #include "store.h"
 #include "tls.h"
 #include "updates.h"
+#include "watch.h"
 #include "xalloc.h"
 
 #define HEAD_MAX (32 * 1024)
@@ -74,8 +76,13 @@ static int
 open_seal(struct signer *sg)
 {
 	char *path = xasprintf("%s/seal.key", sg->conf->state_dir);
+	bool made = access(path, F_OK) != 0;
 	int rc = seal_open(path, true, &sg->seal);
 
+	if (rc == 0 && made)
+		log_warn("%s made: back it up, apart from the database; "
+			 "without it no storage's secrets can be read",
+		    path);
 	if (rc == -EPERM)
 		log_error("%s may be read by others: chmod 600 it", path);
 	else if (rc == -EBADMSG)
@@ -269,6 +276,7 @@ signer_free(void *self)
 	pool_free(sg->outgoing);
 	credentials_free(sg->credentials);
 	updates_free(sg->updates);
+	watch_free(sg->watch);
 	file_storage_close(sg->file_storage);
 	storage_cache_free(sg->cache);
 	store_close(sg->store);
@@ -309,6 +317,7 @@ signer_start(struct event_base *base, const void *conf, void **self_out)
 		signer_free(sg);
 		return rc;
 	}
+	sg->watch = watch_new(sg); /* env.public_url is known now */
 	*self_out = sg;
 	return 0;
 }

@@ -64,15 +64,22 @@ provider_check_key(const char *key)
 }
 
 void
-provider_check_http(const struct storage *s, const struct endpoint *e,
+provider_check_http(struct storage *s, const struct endpoint *e,
     const char *pointer, struct problem *p)
 {
-	if (strcmp(e->scheme, "http") == 0 && !s->allow_http)
+	if (strcmp(e->scheme, "http") != 0)
+		return;
+	if (!s->allow_http)
 		problem_field(p, pointer,
 		    "Use https, or set \"allowHttp\": true for a store that "
 		    "has no TLS.",
 		    "Plain http would show the uploads to everyone on the "
 		    "way.");
+	else
+		storage_warn(s,
+		    "uploads go in clear: everyone on the way to %s can read "
+		    "them",
+		    e->host);
 }
 
 int

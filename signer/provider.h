@@ -105,8 +105,8 @@ int64_t upload_part_size(const struct storage *s, const struct upload *u);
 void provider_answer_rows(const struct provider *pv, cJSON *rows);
 /* Refuse an empty or over-long key, one that is not UTF-8 or has controls. */
 int provider_check_key(const char *key);
-/* Refuse http unless the storage allows it. */
-void provider_check_http(const struct storage *s, const struct endpoint *e,
+/* Refuse http unless the storage allows it; then warn. */
+void provider_check_http(struct storage *s, const struct endpoint *e,
     const char *pointer, struct problem *p);
 /*
  * For recipes: sign rq with its headers and this query, set its uri and add it

@@ -22,6 +22,7 @@ struct signer_conf;
 struct storage_cache;
 struct store;
 struct updates;
+struct watch;
 
 struct signer {
 	struct event_base *base;
@@ -42,6 +43,7 @@ struct signer {
 	struct credentials *credentials;
 	struct file_storage *file_storage;
 	struct updates *updates; /* long polls */
+	struct watch *watch;     /* for what is going to end */
 	struct event *tidy;
 	bool stopping;
 };

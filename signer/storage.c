@@ -566,7 +566,7 @@ warnings_now(const struct storage *s)
 	int64_t left = s->certificate_expires_s - clock_wall_ms() / 1000;
 	char *text;
 
-	if (s->certificate_expires_s == 0 || left > 30 * 86400)
+	if (s->certificate_expires_s == 0 || left > CERTIFICATE_WARN_S)
 		return list;
 	text = left <= 0 ? xstrdup("certificate has expired")
 			 : xasprintf("certificate expires in %lld days",

@@ -73,6 +73,8 @@ struct storage {
 };
 
 #define STORAGE_NAME_MAX 64
+/* So long before its end a certificate is warned of, in seconds. */
+#define CERTIFICATE_WARN_S (30 * 86400)
 #define FIRMWARE_ROOT "firmware/" /* unless ST_FIRMWARE_ROOT says otherwise */
 /* Lower-case letters, digits, '-', '_', '.', not beginning with '.'. */
 bool name_ok(const char *s);

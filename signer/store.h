@@ -71,6 +71,7 @@ struct store {
 };
 struct store_txn {
 	const struct store_ops *ops;
+	bool full; /* new rows are refused: keep short what must be written */
 };
 
 /*

@@ -5,6 +5,9 @@
  * flags: a commit is synced, and several processes (the daemon and `token
  * create`) may use it at once. The map is sparse and has a fixed size. Values
  * begin with an octet for their format. No transaction outlives a call.
+ *
+ * Near the end of the map new rows are refused, but for those that a delete or
+ * a block writes: these must go on, or nobody could make room.
  */
 #include "store.h"
 
@@ -56,7 +59,6 @@ struct lmdb_txn {
 	struct store_txn txn;
 	MDB_txn *mdb;
 	MDB_dbi dbi;
-	bool full; /* nothing new is taken, so that deletes always fit */
 };
 
 static const struct store_ops ops;
@@ -97,6 +99,14 @@ lmdb_get(struct store_txn *st, enum store_kind kind, const char *tenant,
 	return 0;
 }
 
+/* Into the last of the room, too. */
+static bool
+has_reserve(enum store_kind kind)
+{
+	return kind == KIND_AUDIT || kind == KIND_CHANGE || kind == KIND_META ||
+	    kind == KIND_DEVICE || kind == KIND_REPLACED;
+}
+
 static int
 lmdb_put(struct store_txn *st, enum store_kind kind, const char *tenant,
     const char *id, const char *doc, size_t n)
@@ -104,12 +114,13 @@ lmdb_put(struct store_txn *st, enum store_kind kind, const char *tenant,
 	struct lmdb_txn *t = (struct lmdb_txn *)st;
 	char buf[KEY_MAX];
 	MDB_val k = { make_key(buf, kind, tenant, id), buf };
-	MDB_val v = { n + 1, NULL };
+	MDB_val v = { n + 1, NULL }, old;
 	int rc;
 
 	if (k.mv_size == 0)
 		return -ENAMETOOLONG;
-	if (t->full)
+	if (t->txn.full && !has_reserve(kind) &&
+	    mdb_get(t->mdb, t->dbi, &k, &old) != 0)
 		return -ENOSPC;
 	rc = db_errno(mdb_put(t->mdb, t->dbi, &k, &v, MDB_RESERVE));
 	if (rc != 0)
@@ -231,7 +242,7 @@ lmdb_update(struct store *s, store_fn fn, void *arg)
 	struct lmdb_txn t = {
 		.txn.ops = &ops,
 		.dbi = l->dbi,
-		.full = is_full(l->env),
+		.txn.full = is_full(l->env),
 	};
 	int rc = db_errno(mdb_txn_begin(l->env, NULL, 0, &t.mdb));
 

@@ -187,6 +187,7 @@ my %package = (
 	postgresql => 'postgresql',
 	promtool => 'prometheus',
 	prism => 'nodejs npm, then: npm ci in t/',
+	mdb_copy => 'lmdb-utils',
 	setpriv => 'util-linux',
 	strip => 'binutils',
 );
