@@ -271,7 +271,9 @@ outgoing_call(const struct out_request *rq, struct out_answer *a)
 	if (rc != CURLE_OK) {
 		a->fault = fault_of(rc, &c);
 		snprintf(a->error, sizeof(a->error), "%s",
-		    why[0] != '\0' ? why : curl_easy_strerror(rc));
+		    c.private            ? "it leads to a private address"
+			: why[0] != '\0' ? why
+					 : curl_easy_strerror(rc));
 	}
 	text_add(&a->body, "", 0); /* never NULL */
 	curl_slist_free_all(headers);

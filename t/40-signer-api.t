@@ -169,6 +169,12 @@ is($res[2]{recipe}{headers}{'x-ms-blob-type'}, 'BlockBlob', 'Azure\'s header');
 is($res[2]{recipe}{expiresIn}, 120, 'PT2M');
 is_deeply([sort keys %{ $r->{json}{answers} }], [qw(azure default s3)],
     'what answers mean, by storage');
+for my $bad ('"key":"a\u0000b"', "\"key\":\"\xff\xfe\"", '"key":"k","contentType":"a\u0000b"',
+    "\"key\":\"k\",\"contentType\":\"\xe9\"") {
+	is(call('POST', '/v1/sign', token => $gw, content =>
+		"{\"uploads\":[{\"id\":\"z\",$bad}]}")->{status}, 400,
+	    'NUL, or not UTF-8: no JSON that can be meant');
+}
 problem(sign(map { { %up, id => $_ } } 1 .. 257), 422, '/uploads', '257 uploads');
 is(scalar @{ sign(map { { %up, id => $_ } } 1 .. 256)->{json}{results} }, 256,
     '256 at once');

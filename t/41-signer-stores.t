@@ -23,6 +23,30 @@ $f->wrong('refused', qr/connect/i, %nowhere,
 $f->wrong('tls', qr/SSL|TLS/i, %nowhere,
     endpoint => $s->url =~ s/http:/https:/r);
 
+# Where a tenant could look around in the operator's network.
+my $conf = "$s->{dir}/signer.conf";
+spit($conf, slurp($conf) =~ s/allow_private = yes/allow_private = no/r);
+$s->hup;
+ok(wait_for(sub { $s->new_log =~ /configuration reloaded|reload/ }), 'SIGHUP');
+for my $to ('127.0.0.1', '[::1]', '10.1.2.3', '169.254.169.254',
+    '[::ffff:127.0.0.1]', 'localhost') {
+	$f->wrong('inside', qr/private/, %nowhere, endpoint => "http://$to:9");
+}
+spit($conf, slurp($conf) =~ s/allow_private = no/allow_private = yes/r);
+$s->hup;
+ok(wait_for(sub { $s->new_log =~ /(reload.*){2}/s }), 'SIGHUP');
+
+# The same signer, but two hours late: by the library of Debian's faketime.
+my ($faketime) = glob '/usr/lib/*/faketime/libfaketimeMT.so.1';
+sub late {
+	my ($name, %doc) = @_;
+	local %ENV = (%ENV, LD_PRELOAD => $faketime, FAKETIME => '-2h',
+	    FAKETIME_DONT_FAKE_MONOTONIC => 1);
+	our $late //= Edgehaul->signer(name => 'late')->start;
+	Edgehaul->follow($late, '')->wrong("late-$name",
+	    qr/clock of this machine is wrong/, %doc);
+}
+
 SKIP: {
 	need(1, 'radosgw');
 	my $store = Edgehaul->radosgw->bucket('shots');
@@ -50,21 +74,40 @@ SKIP: {
 	$f->wrong('wrong', qr/accessKeyId/, %doc, accessKeyId => 'nobody');
 	$f->wrong('gone', qr/no such bucket/, %doc, bucket => 'no-such-bucket');
 
+	# An HMAC key of Google's: the same protocol, another region.
+	$f->works('interop', %doc, region => 'auto');
+	SKIP: {
+		skip('no faketime with sanitizers', 1) if Edgehaul::sanitized();
+		need(1, 'faketime');
+		late('s3', %doc);
+	}
+
 	# The policy of doc/storage-s3.md is enough, and no more than that.
 	my @rgw = ('-c', "$store->{dir}/ceph.conf", '-n', 'client.admin',
 	    '--no-mon-config');
 	system("radosgw-admin @rgw user create --uid=edge --display-name=edge "
 	    . '--access-key=edgeaccess --secret=edgesecret >/dev/null 2>&1');
+	my %least = (%doc, accessKeyId => 'edgeaccess',
+	    secretAccessKey => 'edgesecret', partSize => 5 << 20);
+	$f->wrong('least', qr/^put: The key may not do this/, %least);
 	my ($policy) = slurp(Edgehaul::top_srcdir() . '/doc/storage-s3.md')
 	    =~ /```json\n(.*?)```/s;
 	$policy =~ s/edge-uploads/shots/g;
 	$policy = json_decode($policy);
 	$_->{Principal} = { AWS => ['arn:aws:iam:::user/edge'] }
 	    for @{ $policy->{Statement} };
+	my $whole = json_encode($policy);
+	for my $st (@{ $policy->{Statement} }) { # but for deleting the probe
+		my $actions = ref $st->{Action} ? $st->{Action} : [$st->{Action}];
+		$st->{Action} = [grep { !/Delete/ } @$actions];
+	}
+	$policy->{Statement} = [grep { @{ $_->{Action} } }
+		@{ $policy->{Statement} }];
 	like($store->request('PUT', '/shots', [['policy', '']],
-		json_encode($policy))->{status}, qr/^20/, 'the policy of the doc');
-	my %least = (%doc, accessKeyId => 'edgeaccess',
-	    secretAccessKey => 'edgesecret', partSize => 5 << 20);
+		json_encode($policy))->{status}, qr/^20/, 'a policy without delete');
+	$f->wrong('least', qr/^delete: The key may not do this/, %least);
+	like($store->request('PUT', '/shots', [['policy', '']],
+		$whole)->{status}, qr/^20/, 'the policy of the doc');
 	$f->works('least', %least);
 	$r = $f->sign($f->upload_of('least', 'least.jpg', 'abc'));
 	ok($f->follow($r, 'abc', {}), 'for uploads');
@@ -101,6 +144,12 @@ SKIP: {
 		is($f->what_to_do('gone2', $r), 'wait',
 		    'azure: a missing container');
 		$f->works('made', %doc, container => 'made-by-us');
+		SKIP: {
+			skip('no faketime with sanitizers', 1)
+			    if Edgehaul::sanitized();
+			need(1, 'faketime');
+			late('azure', %doc);
+		}
 	} else {
 		$f->wrong('untrusted', qr/certificate/i, %doc, certificate => '');
 		my $r = $s->rest('PUT', '/v1/storages/plain', json => { %doc,

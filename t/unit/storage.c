@@ -9,6 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/rsa.h>
 
 #include "duration.h"
 #include "endpoint.h"
@@ -18,6 +21,7 @@
 #include "provider.h"
 #include "recipe.h"
 #include "seal.h"
+#include "xalloc.h"
 
 static struct sign_env env = { .public_url = (char *)"https://s.example:8443" };
 
@@ -74,6 +78,36 @@ bad(const char *text, const char *pointer)
 #define S3 "{\"type\":\"S3\",\"bucket\":\"bkt\"," KEYS
 #define ACCOUNT "AccountName=acc;AccountKey=c2VjcmV0;"
 #define AZ(more) "{\"type\":\"AZURE\",\"connectionString\":\"" ACCOUNT more "\""
+
+/* A storage of Google's with a key of its own; more: further fields. */
+static char *
+gcs_doc(const char *more)
+{
+	EVP_PKEY *key = EVP_RSA_gen(2048);
+	BIO *b = BIO_new(BIO_s_mem());
+	cJSON *account = cJSON_CreateObject();
+	char *pem, *line, *doc;
+	long n;
+
+	assert_non_null(key);
+	assert_int_equal(
+	    PEM_write_bio_PKCS8PrivateKey(b, key, NULL, NULL, 0, NULL, NULL),
+	    1);
+	n = BIO_get_mem_data(b, &pem);
+	pem = xstrndup(pem, (size_t)n);
+	json_add_text(account, "client_email", "edge@p.iam");
+	json_add_text(account, "private_key", pem);
+	line = json_line(account);
+	doc = xasprintf("{\"type\":\"GCS\",\"bucket\":\"bkt\","
+			"\"serviceAccount\":%s%s}",
+	    line, more);
+	free(line);
+	free(pem);
+	cJSON_Delete(account);
+	BIO_free(b);
+	EVP_PKEY_free(key);
+	return doc;
+}
 
 static void
 has_host(const char *text, const char *host)
@@ -158,6 +192,24 @@ test_azure(void **state)
 	bad(AZ("DefaultEndpointsProtocol=http") "}", "/connectionString");
 	bad(AZ("") ",\"container\":\"Upper\"}", "/container");
 	bad(AZ("") ",\"accessTier\":\"Warm\"}", "/accessTier");
+	/* http in both, allowed: that it goes in clear is all there is to say
+	 */
+	s = good(
+	    AZ("DefaultEndpointsProtocol=http") ",\"endpoint\":\"http://"
+						"acc.blob.core.windows.net\","
+						"\"allowHttp\":true}");
+	assert_int_equal(cJSON_GetArraySize(s->warnings), 1);
+	storage_free(s);
+	/* https in the endpoint alone wins, also with allowHttp */
+	s = good(
+	    AZ("DefaultEndpointsProtocol=http") ",\"endpoint\":\"https://"
+						"acc.blob.core.windows.net\","
+						"\"allowHttp\":true}");
+	assert_int_equal(cJSON_GetArraySize(s->warnings), 1);
+	storage_free(s);
+	s = good(AZ("") ",\"endpoint\":\"http://acc.blob.core.windows.net\"}");
+	assert_int_equal(cJSON_GetArraySize(s->warnings), 1);
+	storage_free(s);
 }
 
 static void
@@ -297,10 +349,11 @@ test_endpoint(void **state)
 static void
 test_refuse(void **state)
 {
-	static const char *const docs[] = { S3 "}", AZ("") "}",
+	char *gcs = gcs_doc("");
+	const char *const docs[] = { S3 "}", AZ("") "}", gcs,
 		"{\"type\":\"FILE\"}" };
 
-	for (size_t i = 0; i < 3; i++) {
+	for (size_t i = 0; i < 4; i++) {
 		struct storage *s = good(docs[i]);
 		struct pair header = { "content-type", "a\r\nb" };
 		struct sign_request r = { .method = "PUT",
@@ -329,9 +382,12 @@ test_refuse(void **state)
 		assert_int_equal(s->provider->sign(s, &r, &uri), -EINVAL);
 		header = (struct pair){ "a\r\nb", "c" };
 		assert_int_equal(s->provider->sign(s, &r, &uri), -EINVAL);
+		header = (struct pair){ "a", "\x7f" };
+		assert_int_equal(s->provider->sign(s, &r, &uri), -EINVAL);
 		text_fini(&uri);
 		storage_free(s);
 	}
+	free(gcs);
 }
 
 static void
@@ -373,12 +429,13 @@ test_file_uri(void **state)
 static void
 test_parts(void **state)
 {
-	static const char *const docs[] = { S3 ",\"partSize\":5242880}",
-		AZ("") ",\"partSize\":5242880}" };
+	char *gcs = gcs_doc(",\"partSize\":5242880");
+	const char *const docs[] = { S3 ",\"partSize\":5242880}",
+		AZ("") ",\"partSize\":5242880}", gcs };
 	cJSON *kept = json("{\"uploadId\":\"id&1\",\"part.1\":\"\\\"a\\\"\","
 			   "\"part.2\":\"\\\"b\\\"\"}");
 
-	for (size_t i = 0; i < 2; i++) {
+	for (size_t i = 0; i < 3; i++) {
 		struct storage *s = good(docs[i]);
 		struct upload u = { .method = "PUT",
 			.key = "k",
@@ -418,8 +475,13 @@ test_parts(void **state)
 		    cJSON_GetArraySize(cJSON_GetObjectItem(r.json, "requests")),
 		    2);
 		cJSON_Delete(r.json);
+		u.step = STEP_ABORT;
+		r.json = cJSON_CreateObject();
+		assert_int_equal(s->provider->recipe(s, &u, &r), 0);
+		cJSON_Delete(r.json);
 		storage_free(s);
 	}
+	free(gcs);
 	cJSON_Delete(kept);
 }
 
