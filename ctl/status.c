@@ -102,7 +102,11 @@ say(const struct view *v)
 {
 	const char *store = storage_error(v);
 
-	if (json_bool(v->spool, "full", false))
+	if (json_bool(v->spool, "failing", false))
+		say_error("Nothing can be written: uploads are refused",
+		    json_string(v->spool, "why"),
+		    "; look for errors of the disk in the kernel's log");
+	else if (json_bool(v->spool, "full", false))
 		say_error("The spool is full: uploads are refused",
 		    json_string(v->spool, "why"), "");
 	else if (!v->agent_up)

@@ -215,7 +215,8 @@ control_spool_json(const struct spool_status *st)
 		cJSON_AddNullToObject(o, "oldest_age");
 	cJSON_AddBoolToObject(o, "rebuilding", st->rebuilding);
 	cJSON_AddBoolToObject(o, "full", st->full);
-	if (st->full)
+	cJSON_AddBoolToObject(o, "failing", st->failing);
+	if (st->full || st->failing)
 		json_add_text(o, "why", st->why);
 	return o;
 }

@@ -381,6 +381,8 @@ note_outcome(struct incoming *in, int rc)
 	    rc != -EEXIST && rc != -EMFILE && rc != -ENFILE) {
 		in->failures++;
 		in->failed_ms = clock_ms();
+		if (rc == -EROFS)
+			*in->opt.read_only = true;
 	}
 	pthread_mutex_unlock(&in->mutex);
 }

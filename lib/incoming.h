@@ -8,6 +8,7 @@
 #ifndef INCOMING_H
 #define INCOMING_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -29,6 +30,7 @@ struct incoming_options {
 	 */
 	void (*on_durable)(uint64_t seq, struct spool_item *item, void *arg);
 	void *arg;
+	atomic_bool *read_only; /* set when the disk said EROFS */
 };
 
 struct incoming *incoming_new(struct event_base *base, const struct layout *l,

@@ -17,6 +17,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -199,6 +200,40 @@ stop_if_damaged(struct spool *sp)
 	kill(getpid(), SIGTERM);
 }
 
+/* Kernels differ in whether they tell; only a try does for sure. */
+static bool
+can_write(const struct spool *sp)
+{
+	int fd =
+	    openat(sp->l.incoming, "try", O_WRONLY | O_CREAT | O_CLOEXEC, 0660);
+
+	if (fd < 0)
+		return errno != EROFS;
+	close(fd);
+	unlinkat(sp->l.incoming, "try", 0);
+	return true;
+}
+
+/* The kernel makes a file system read-only when it finds an error in it. An
+ * upload has met it, or the kernel tells; then tries tell when it is over. */
+static void
+look_if_read_only(struct spool *sp, bool told)
+{
+	if (told)
+		sp->read_only = true;
+	if (!sp->read_only || sp->role != SPOOL_WRITER)
+		return;
+	if (!sp->told_read_only)
+		log_error("spool %s: its file system is read-only: refusing "
+			  "uploads until it can be written again",
+		    sp->l.dir);
+	sp->told_read_only = true;
+	if (told || !can_write(sp))
+		return;
+	log_info("spool %s can be written again", sp->l.dir);
+	sp->read_only = sp->told_read_only = false;
+}
+
 /* On the index thread, once a second. */
 static void
 on_tick(bool changed, void *arg)
@@ -211,6 +246,7 @@ on_tick(bool changed, void *arg)
 		sp->disk_total = (uint64_t)fs.f_blocks * fs.f_frsize;
 		/* Some file systems have no fixed number of inodes. */
 		sp->inodes_free = fs.f_files == 0 ? UINT64_MAX : fs.f_favail;
+		look_if_read_only(sp, (fs.f_flag & ST_RDONLY) != 0);
 	}
 	if (changed)
 		spool_measure_index(sp);
@@ -326,7 +362,8 @@ open_writer(struct spool *sp)
 		.sync_single = sp->opt.sync_single,
 		.repeat_window_ms = sp->opt.repeat_window_ms,
 		.on_durable = on_durable,
-		.arg = sp };
+		.arg = sp,
+		.read_only = &sp->read_only };
 	int rc = recover_empty_incoming(&sp->l);
 
 	if (rc == 0)

@@ -297,7 +297,8 @@ struct spool_status {
 	uint64_t folders;       /* of item/ */
 	bool rebuilding;
 	bool full;     /* the last reserve was refused for space */
-	char why[128]; /* of full */
+	bool failing;  /* nothing can be written just now */
+	char why[128]; /* of full or failing */
 };
 void spool_status(struct spool *sp,
     void (*fn)(int rc, const struct spool_status *st, void *arg), void *arg);

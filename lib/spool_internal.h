@@ -49,7 +49,9 @@ struct spool {
 	char why[128];
 	/* written by the index thread */
 	atomic_ullong disk_free, disk_total, inodes_free, index_used,
-	    rows_since; /* octets of rows added since index_used was */
+	    rows_since;        /* octets of rows added since index_used was */
+	atomic_bool read_only; /* the file system */
+	bool told_read_only;   /* the index thread's: in the log */
 	/* durable, row still to come; guarded by its mutex */
 	pthread_mutex_t mutex;
 	uint64_t unindexed_n, unindexed_bytes, unindexed_rows;
@@ -138,6 +140,8 @@ int spool_row_add(struct index_txn *t, const struct spool_item *it, bool found);
 int spool_row_change(
     struct index_txn *t, const struct row *before, struct row *r);
 int spool_row_end(struct index_txn *t, struct row *r, enum spool_end how);
+/* Why nothing at all can be written just now, or NULL. */
+const char *spool_trouble(const struct spool *sp);
 /* Index thread, row gone: its file goes, and its folder if that is empty. */
 void spool_unlink_item(struct spool *sp, const struct spool_item *it);
 /* Index thread, row committed as quarantined: its file follows if there is

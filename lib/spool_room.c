@@ -105,18 +105,29 @@ check_space(struct spool *sp, uint64_t size, const char **why_out)
 	return 0;
 }
 
+const char *
+spool_trouble(const struct spool *sp)
+{
+	int64_t failed_ms;
+
+	if (sp->read_only)
+		return "the disk is read-only";
+	if (sp->in != NULL &&
+	    incoming_failures(sp->in, &failed_ms) >= FAILURES_MAX &&
+	    clock_ms() - failed_ms < FAILURES_REST_MS)
+		return "the disk is failing";
+	return NULL;
+}
+
 static int
 check_backlog(struct spool *sp, const char **why_out)
 {
 	uint64_t n, pending;
-	int64_t age, failed_ms;
-	unsigned failures = incoming_failures(sp->in, &failed_ms);
+	int64_t age;
 
-	if (failures >= FAILURES_MAX &&
-	    clock_ms() - failed_ms < FAILURES_REST_MS)
-		return no_room(sp, -EBUSY, why_out,
-		    "disk failing writes_failed=%llu rest_ms=%llu", failures,
-		    FAILURES_REST_MS);
+	*why_out = spool_trouble(sp);
+	if (*why_out != NULL)
+		return -EBUSY;
 	incoming_backlog(sp->in, &n, &age);
 	pthread_mutex_lock(&sp->mutex);
 	pending = sp->unindexed_n;

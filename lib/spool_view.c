@@ -349,6 +349,7 @@ on_status(struct index_job *j)
 	struct status_job *s = (struct status_job *)j;
 	struct spool *sp = s->sp;
 	struct index_state *x = &s->st;
+	const char *trouble;
 	struct spool_status st = { .accepted = x->accepted,
 		.quarantined = x->quarantined,
 		.waiting = x->waiting,
@@ -373,8 +374,11 @@ on_status(struct index_job *j)
 	st.accepted += st.not_indexed;
 	st.waiting += st.not_indexed;
 	st.index_percent = (unsigned)(sp->index_used * 100 / sp->l.index_size);
-	if (sp->full)
-		snprintf(st.why, sizeof(st.why), "%s", sp->why);
+	trouble = spool_trouble(sp);
+	st.failing = trouble != NULL;
+	if (st.failing || sp->full)
+		snprintf(st.why, sizeof(st.why), "%s",
+		    st.failing ? trouble : sp->why);
 	s->fn(j->rc, &st, s->arg);
 	free(s);
 }

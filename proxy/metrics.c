@@ -77,6 +77,8 @@ static const struct row rows[] = {
 	  "Folders of uploads." },
 	{ "spool.full", "spool_full", G,
 	  "1 while uploads are refused for lack of space.", NULL, NULL, FLAG },
+	{ "spool.failing", "spool_failing", G,
+	  "1 while the disk cannot be written.", NULL, NULL, FLAG },
 	{ "spool.rebuilding", "index_rebuilding", G,
 	  "1 while the index is made anew.", NULL, NULL, FLAG },
 	{ "lan.connections", "connections", G,

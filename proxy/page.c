@@ -84,9 +84,11 @@ reply_health(struct http_request *rq, const struct spool_status *st)
 {
 	cJSON *o;
 
-	if (st->full) {
+	if (st->full || st->failing) {
 		http_reply_error(rq, 503, st->why,
-		    "see `edgehaul status`: why is nothing delivered?");
+		    st->failing
+			? "look at the kernel's log for errors of the disk"
+			: "see `edgehaul status`: why is nothing delivered?");
 		return;
 	}
 	o = cJSON_CreateObject();

@@ -144,6 +144,11 @@ refuse_failed(struct upload *up, int rc)
 		    "try again in some seconds");
 		return;
 	}
+	if (rc == -EROFS) {
+		upload_stop(up, 503, "the gateway's disk is read-only",
+		    "its file system met an error: look at the kernel's log");
+		return;
+	}
 	up->px->count.failed++;
 	log_error("dev=%s upload failed bytes=%llu: %s: nothing of it is kept",
 	    log_text(&dev, up->who.device, strlen(up->who.device)),

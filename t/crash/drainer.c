@@ -15,6 +15,11 @@
  *	drainer SPOOL hold read|write
  *
  * Begins a transaction on the index, says "held" and waits to be killed.
+ *
+ *	drainer SPOOL grow OCTETS
+ *
+ * Writes so many octets into a table of its own and takes them out again, with
+ * a map as large as that needs: other processes find theirs too small.
  */
 #include <err.h>
 #include <errno.h>
@@ -250,6 +255,38 @@ hold(const char *dir, bool write)
 		pause();
 }
 
+static int
+grow(const char *dir, size_t octets)
+{
+	char *path = xasprintf("%s/index", dir), junk[4000] = "";
+	MDB_env *env;
+	MDB_txn *txn;
+	MDB_dbi dbi;
+	int rc;
+
+	if ((rc = mdb_env_create(&env)) != 0 ||
+	    (rc = mdb_env_set_maxreaders(env, 64)) != 0 ||
+	    (rc = mdb_env_set_maxdbs(env, 8)) != 0 ||
+	    (rc = mdb_env_set_mapsize(env, 1 << 30)) != 0 ||
+	    (rc = mdb_env_open(env, path, 0, 0660)) != 0 ||
+	    (rc = mdb_txn_begin(env, NULL, 0, &txn)) != 0 ||
+	    (rc = mdb_dbi_open(txn, "junk", MDB_CREATE, &dbi)) != 0)
+		errx(1, "%s: %s", path, mdb_strerror(rc));
+	for (size_t i = 0; rc == 0 && i < octets / sizeof(junk); i++) {
+		MDB_val k = { sizeof(i), &i }, v = { sizeof(junk), junk };
+
+		rc = mdb_put(txn, dbi, &k, &v, 0);
+	}
+	if (rc != 0 || (rc = mdb_txn_commit(txn)) != 0 ||
+	    (rc = mdb_txn_begin(env, NULL, 0, &txn)) != 0 ||
+	    (rc = mdb_drop(txn, dbi, 1)) != 0 ||
+	    (rc = mdb_txn_commit(txn)) != 0)
+		errx(1, "%s: %s", path, mdb_strerror(rc));
+	mdb_env_close(env);
+	free(path);
+	return 0;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -260,9 +297,12 @@ main(int argc, char **argv)
 	log_level = LOG_WARN;
 	if (argc == 4 && strcmp(argv[2], "hold") == 0)
 		return hold(dir, strcmp(argv[3], "write") == 0);
+	if (argc == 4 && strcmp(argv[2], "grow") == 0)
+		return grow(dir, strtoul(argv[3], NULL, 10));
 	if (argc < 2)
 		errx(2,
-		    "SPOOL [-n COUNT] [-l FILE] [-g] [-1], or hold read|write");
+		    "SPOOL [-n COUNT] [-l FILE] [-g] [-1], or hold read|write, "
+		    "or grow OCTETS");
 	argc--;
 	argv++;
 	while ((c = getopt(argc, argv, "n:l:g1")) != -1) {
