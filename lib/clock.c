@@ -39,16 +39,68 @@ format(int64_t unix_s, const char *fmt, char *out, size_t n)
 		out[0] = '\0';
 }
 
+static char *
+digits(char *o, unsigned v, int n)
+{
+	for (int i = n; i-- > 0; v /= 10)
+		o[i] = (char)('0' + v % 10);
+	return o + n;
+}
+
+/*
+ * Without strftime(), whose gmtime_r() takes a lock of the whole process: each
+ * URI has a date. Days to a date as in Richards' algorithm, years beginning in
+ * March. date, clock: what stands between the numbers, or 0.
+ */
+static void
+write_time(int64_t unix_s, char date, char clock, char *out)
+{
+	unsigned s = (unsigned)(unix_s % 86400);
+	unsigned days = (unsigned)(unix_s / 86400) + 719468; /* of 0000-03-01 */
+	unsigned era = days / 146097, of_era = days % 146097;
+	unsigned year =
+	    (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
+	unsigned of_year = of_era - (365 * year + year / 4 - year / 100);
+	unsigned m = (5 * of_year + 2) / 153;
+	unsigned month = m < 10 ? m + 3 : m - 9;
+
+	out = digits(out, era * 400 + year + (month <= 2), 4);
+	if (date != 0)
+		*out++ = date;
+	out = digits(out, month, 2);
+	if (date != 0)
+		*out++ = date;
+	out = digits(out, of_year - (153 * m + 2) / 5 + 1, 2);
+	*out++ = 'T';
+	out = digits(out, s / 3600, 2);
+	if (clock != 0)
+		*out++ = clock;
+	out = digits(out, s / 60 % 60, 2);
+	if (clock != 0)
+		*out++ = clock;
+	out = digits(out, s % 60, 2);
+	*out++ = 'Z';
+	*out = '\0';
+}
+
+#define LAST_S 253402300799 /* of the year 9999 */
+
 void
 clock_basic(int64_t unix_s, char out[17])
 {
-	format(unix_s, "%Y%m%dT%H%M%SZ", out, 17);
+	if (unix_s >= 0 && unix_s <= LAST_S)
+		write_time(unix_s, 0, 0, out);
+	else
+		format(unix_s, "%Y%m%dT%H%M%SZ", out, 17);
 }
 
 void
 clock_rfc3339(int64_t unix_s, char out[21])
 {
-	format(unix_s, "%Y-%m-%dT%H:%M:%SZ", out, 21);
+	if (unix_s >= 0 && unix_s <= LAST_S)
+		write_time(unix_s, '-', ':', out);
+	else
+		format(unix_s, "%Y-%m-%dT%H:%M:%SZ", out, 21);
 }
 
 /* What is written of it must be s again: refuses the 31st of February. */

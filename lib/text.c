@@ -26,8 +26,8 @@ text_reset(struct text *t)
 		t->s[0] = '\0';
 }
 
-static void
-reserve(struct text *t, size_t n)
+void
+text_reserve(struct text *t, size_t n)
 {
 	if (t->size - t->n > n)
 		return;
@@ -35,28 +35,6 @@ reserve(struct text *t, size_t n)
 	if (t->size < 256)
 		t->size = 256;
 	t->s = xrealloc(t->s, t->size);
-}
-
-void
-text_add(struct text *t, const void *p, size_t n)
-{
-	reserve(t, n);
-	if (n != 0)
-		memcpy(t->s + t->n, p, n);
-	t->n += n;
-	t->s[t->n] = '\0';
-}
-
-void
-text_str(struct text *t, const char *s)
-{
-	text_add(t, s, strlen(s));
-}
-
-void
-text_char(struct text *t, char c)
-{
-	text_add(t, &c, 1);
 }
 
 void
@@ -89,7 +67,7 @@ text_encode(struct text *t, const char *s, size_t n, bool slashes)
 	static const char digits[] = "0123456789ABCDEF";
 	char *o;
 
-	reserve(t, 3 * n);
+	text_reserve(t, 3 * n);
 	o = t->s + t->n;
 	for (size_t i = 0; i < n; i++) {
 		unsigned char c = (unsigned char)s[i];

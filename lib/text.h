@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 struct text {
 	char *s;
@@ -19,9 +20,36 @@ struct text {
 
 void text_fini(struct text *t);
 void text_reset(struct text *t);
-void text_add(struct text *t, const void *p, size_t n);
-void text_str(struct text *t, const char *s);
-void text_char(struct text *t, char c);
+/* Room for n octets and a NUL more. */
+void text_reserve(struct text *t, size_t n);
+
+/* These stand here because signing is made of short additions. */
+static inline void
+text_add(struct text *t, const void *p, size_t n)
+{
+	if (t->size - t->n <= n)
+		text_reserve(t, n);
+	if (n != 0)
+		memcpy(t->s + t->n, p, n);
+	t->n += n;
+	t->s[t->n] = '\0';
+}
+
+static inline void
+text_str(struct text *t, const char *s)
+{
+	text_add(t, s, strlen(s));
+}
+
+static inline void
+text_char(struct text *t, char c)
+{
+	if (t->size - t->n <= 1)
+		text_reserve(t, 1);
+	t->s[t->n++] = c;
+	t->s[t->n] = '\0';
+}
+
 void text_u64(struct text *t, uint64_t v);
 /* Percent-encode all but A-Z a-z 0-9 - . _ ~ and, if slashes, '/'. */
 void text_encode(struct text *t, const char *s, size_t n, bool slashes);

@@ -86,6 +86,7 @@ check_credentials(
 		    "The AccountKey is not base64.");
 		return;
 	}
+	hmac_key_init(&x->hmac, raw, n);
 	explicit_bzero(raw, n);
 	free(raw);
 	x->account = xstrdup(c->account);
@@ -182,6 +183,7 @@ azure_account_fini(struct azure_account *x)
 	if (x->key != NULL)
 		explicit_bzero(x->key, strlen(x->key));
 	free(x->key);
+	explicit_bzero(&x->hmac, sizeof(x->hmac));
 	free(x->host);
 	free(x->base);
 }

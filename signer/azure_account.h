@@ -7,6 +7,7 @@
 #ifndef AZURE_ACCOUNT_H
 #define AZURE_ACCOUNT_H
 
+#include "digest.h"
 #include "endpoint.h"
 
 struct problem;
@@ -15,6 +16,7 @@ struct storage;
 struct azure_account {
 	struct endpoint endpoint; /* of the blob service */
 	char *account, *key;      /* key NULL: signed with a delegation key */
+	struct hmac_key hmac;     /* of key, made ready */
 	char *host;
 	char *base; /* "https://host/path" */
 };

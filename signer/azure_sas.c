@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include <openssl/crypto.h>
+#include <openssl/evp.h>
 
 #include "json.h"
 #include "xalloc.h"
@@ -21,10 +22,13 @@ enum kind { SERVICE = 1, DELEGATED = 2, BOTH = 3 };
 
 /* Values that are made here, not taken from the struct. */
 struct made {
-	char *permissions, *resource, *headers, *header_names;
-	char *query, *query_names;
+	const char *permissions, *resource, *headers, *header_names;
+	const char *query, *query_names;
 	const char *type; /* sr */
 	const char *snapshot;
+	unsigned version; /* sv as a number */
+	char letters[16];
+	struct text texts[5];
 };
 
 #define AT(field) offsetof(struct azure_sas, field)
@@ -34,39 +38,39 @@ struct made {
 
 /* clang-format off */
 static const struct {
-	const char *since; /* the first sv with this line */
+	unsigned since; /* the first sv with this line */
 	enum kind kind;
 	size_t at;
 } lines[] = {
-	{ "2015-04-05", BOTH,      MADE(permissions) },
-	{ "2015-04-05", BOTH,      AT(start) },
-	{ "2015-04-05", BOTH,      AT(expiry) },
-	{ "2015-04-05", BOTH,      MADE(resource) },
-	{ "2015-04-05", SERVICE,   AT(identifier) },
-	{ "2018-11-09", DELEGATED, UDK(oid) },
-	{ "2018-11-09", DELEGATED, UDK(tid) },
-	{ "2018-11-09", DELEGATED, UDK(start) },
-	{ "2018-11-09", DELEGATED, UDK(expiry) },
-	{ "2018-11-09", DELEGATED, UDK(service) },
-	{ "2018-11-09", DELEGATED, UDK(version) },
-	{ "2020-02-10", DELEGATED, AT(agent_oid) },
-	{ "2020-02-10", DELEGATED, AT(unauthorized_oid) },
-	{ "2020-02-10", DELEGATED, AT(correlation_id) },
-	{ "2025-07-05", DELEGATED, NOWHERE }, /* delegated user's tenant */
-	{ "2025-07-05", DELEGATED, NOWHERE }, /* and object id */
-	{ "2015-04-05", BOTH,      AT(ip) },
-	{ "2015-04-05", BOTH,      AT(protocol) },
-	{ "2015-04-05", BOTH,      AT(version) },
-	{ "2018-11-09", BOTH,      MADE(type) },
-	{ "2018-11-09", BOTH,      MADE(snapshot) },
-	{ "2020-12-06", BOTH,      AT(encryption_scope) },
-	{ "2026-04-06", DELEGATED, MADE(headers) },
-	{ "2026-04-06", DELEGATED, MADE(query) },
-	{ "2015-04-05", BOTH,      AT(cache_control) },
-	{ "2015-04-05", BOTH,      AT(disposition) },
-	{ "2015-04-05", BOTH,      AT(encoding) },
-	{ "2015-04-05", BOTH,      AT(language) },
-	{ "2015-04-05", BOTH,      AT(type) },
+	{ 20150405, BOTH,      MADE(permissions) },
+	{ 20150405, BOTH,      AT(start) },
+	{ 20150405, BOTH,      AT(expiry) },
+	{ 20150405, BOTH,      MADE(resource) },
+	{ 20150405, SERVICE,   AT(identifier) },
+	{ 20181109, DELEGATED, UDK(oid) },
+	{ 20181109, DELEGATED, UDK(tid) },
+	{ 20181109, DELEGATED, UDK(start) },
+	{ 20181109, DELEGATED, UDK(expiry) },
+	{ 20181109, DELEGATED, UDK(service) },
+	{ 20181109, DELEGATED, UDK(version) },
+	{ 20200210, DELEGATED, AT(agent_oid) },
+	{ 20200210, DELEGATED, AT(unauthorized_oid) },
+	{ 20200210, DELEGATED, AT(correlation_id) },
+	{ 20250705, DELEGATED, NOWHERE }, /* delegated user's tenant */
+	{ 20250705, DELEGATED, NOWHERE }, /* and object id */
+	{ 20150405, BOTH,      AT(ip) },
+	{ 20150405, BOTH,      AT(protocol) },
+	{ 20150405, BOTH,      AT(version) },
+	{ 20181109, BOTH,      MADE(type) },
+	{ 20181109, BOTH,      MADE(snapshot) },
+	{ 20201206, BOTH,      AT(encryption_scope) },
+	{ 20260406, DELEGATED, MADE(headers) },
+	{ 20260406, DELEGATED, MADE(query) },
+	{ 20150405, BOTH,      AT(cache_control) },
+	{ 20150405, BOTH,      AT(disposition) },
+	{ 20150405, BOTH,      AT(encoding) },
+	{ 20150405, BOTH,      AT(language) },
+	{ 20150405, BOTH,      AT(type) },
 };
 
 static const struct {
@@ -123,62 +127,67 @@ value_at(const struct azure_sas *s, const struct made *m, size_t at)
 
 /* The order that the service wants; -EINVAL for a letter that it lacks. */
 static int
-order_permissions(const char *in, char **out)
+order_permissions(const char *in, char out[16])
 {
 	static const char letters[] = "racwdxyltfmeopi";
-	char *o = xmalloc(sizeof(letters)), *p = o;
+	unsigned found = 0;
+	char *p = out;
 
-	for (const char *c = in; *c != '\0'; c++)
-		if (strchr(letters, *c) == NULL) {
-			free(o);
+	for (const char *c = in; *c != '\0'; c++) {
+		const char *l = strchr(letters, *c);
+
+		if (l == NULL)
 			return -EINVAL;
-		}
-	for (const char *l = letters; *l != '\0'; l++)
-		if (strchr(in, *l) != NULL)
-			*p++ = *l;
+		found |= 1u << (l - letters);
+	}
+	for (size_t i = 0; letters[i] != '\0'; i++)
+		if ((found & 1u << i) != 0)
+			*p++ = letters[i];
 	*p = '\0';
-	*out = o;
 	return 0;
 }
 
 /* "name:value\n" of each, and the names with commas (srh, srq). */
 static void
-join(const struct pair *p, size_t n, bool query, char **text, char **names)
+join(const struct pair *p, size_t n, bool query, struct text *t,
+    struct text *names)
 {
-	struct text t = { 0 }, l = { 0 };
-
 	for (size_t i = 0; i < n; i++) {
 		if (query)
-			text_char(&t, '\n');
-		text_str(&t, p[i].name);
-		text_char(&t, ':');
-		text_str(&t, p[i].value);
+			text_char(t, '\n');
+		text_str(t, p[i].name);
+		text_char(t, ':');
+		text_str(t, p[i].value);
 		if (!query)
-			text_char(&t, '\n');
+			text_char(t, '\n');
 		if (i != 0)
-			text_char(&l, ',');
-		text_str(&l, p[i].name);
+			text_char(names, ',');
+		text_str(names, p[i].name);
 	}
-	*text = text_steal(&t);
-	*names = text_steal(&l);
 }
 
-static bool
-is_version(const char *v)
+/* "2015-04-05" as a number; 0: it is no version. */
+static unsigned
+version_number(const char *v)
 {
 	static const char shape[] = "dddd-dd-dd";
+	unsigned n = 0;
 
-	if (v == NULL || strlen(v) != sizeof(shape) - 1)
-		return false;
-	for (size_t i = 0; shape[i] != '\0'; i++)
-		if (shape[i] == 'd' ? v[i] < '0' || v[i] > '9' : v[i] != '-')
-			return false;
-	return true;
+	for (size_t i = 0; v != NULL && i < sizeof(shape); i++) {
+		if (shape[i] != 'd' ? v[i] != shape[i]
+				    : v[i] < '0' || v[i] > '9')
+			return 0;
+		if (shape[i] == 'd')
+			n = n * 10 + (unsigned)(v[i] - '0');
+	}
+	return n;
 }
 
 static bool
 clean(const char *s)
 {
+	if (s[0] == '\0')
+		return true;
 	if (!json_utf8(s, strlen(s)))
 		return false;
 	for (; *s != '\0'; s++)
@@ -193,9 +202,7 @@ check(const struct azure_sas *s, const struct made *m, enum kind kind)
 	bool timed = s->expiry != NULL && s->expiry[0] != '\0';
 	bool named = s->identifier != NULL && s->identifier[0] != '\0';
 
-	if (!is_version(s->version) ||
-	    strcmp(s->version, kind == SERVICE ? "2015-04-05" : "2018-11-09") <
-		0 ||
+	if (m->version < (kind == SERVICE ? 20150405 : 20181109) ||
 	    (!timed && !(named && kind == SERVICE)))
 		return -EINVAL;
 	for (size_t i = 0; i < sizeof(params) / sizeof(params[0]); i++)
@@ -212,8 +219,7 @@ write_lines(const struct azure_sas *s, const struct made *m, enum kind kind,
 	bool first = true;
 
 	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
-		if ((lines[i].kind & kind) == 0 ||
-		    strcmp(s->version, lines[i].since) < 0)
+		if ((lines[i].kind & kind) == 0 || m->version < lines[i].since)
 			continue;
 		if (!first)
 			text_char(out, '\n');
@@ -244,73 +250,92 @@ write_params(const struct azure_sas *s, const struct made *m, enum kind kind,
 }
 
 static int
-sign(const struct azure_sas *s, const struct text *to_sign, char **out)
+digest(const struct azure_sas *s, const struct text *t, uint8_t *md)
 {
 	const char *key = s->udk != NULL ? s->udk->value : s->key;
 	struct hmac_key hk;
-	uint8_t md[DIGEST_LEN], *raw;
+	uint8_t *raw;
 	size_t n;
-	int rc = key != NULL ? base64_decode(key, &raw, &n) : -EINVAL;
+	int rc;
 
+	if (s->udk == NULL && s->prepared != NULL) {
+		hmac_sha256(s->prepared, t->s, t->n, md);
+		return 0;
+	}
+	rc = key != NULL ? base64_decode(key, &raw, &n) : -EINVAL;
 	if (rc != 0)
 		return rc;
 	hmac_key_init(&hk, raw, n);
 	OPENSSL_cleanse(raw, n);
 	free(raw);
-	hmac_sha256(&hk, to_sign->s, to_sign->n, md);
+	hmac_sha256(&hk, t->s, t->n, md);
 	OPENSSL_cleanse(&hk, sizeof(hk));
-	*out = base64_encode(md, sizeof(md));
 	return 0;
 }
 
-static void
-made_fini(struct made *m)
+static const char *
+text_of(const struct text *t)
 {
-	free(m->permissions);
-	free(m->resource);
-	free(m->headers);
-	free(m->header_names);
-	free(m->query);
-	free(m->query_names);
+	return t->s != NULL ? t->s : "";
+}
+
+static int
+make(const struct azure_sas *s, struct made *m)
+{
+	bool snapshot = s->snapshot != NULL && s->snapshot[0] != '\0';
+	bool version_id = s->version_id != NULL && s->version_id[0] != '\0';
+	struct text *t = m->texts;
+
+	m->permissions = m->letters;
+	m->type = s->blob == NULL ? "c"
+	    : snapshot            ? "bs"
+	    : version_id          ? "bv"
+				  : "b";
+	m->snapshot = snapshot ? s->snapshot : s->version_id;
+	m->version = version_number(s->version);
+	text_str(&t[0], "/blob/");
+	text_str(&t[0], s->account);
+	text_char(&t[0], '/');
+	text_str(&t[0], s->container);
+	if (s->blob != NULL) {
+		text_char(&t[0], '/');
+		text_str(&t[0], s->blob);
+	}
+	join(s->signed_headers, s->signed_headers_n, false, &t[1], &t[2]);
+	join(s->signed_query, s->signed_query_n, true, &t[3], &t[4]);
+	m->resource = t[0].s;
+	m->headers = text_of(&t[1]);
+	m->header_names = text_of(&t[2]);
+	m->query = text_of(&t[3]);
+	m->query_names = text_of(&t[4]);
+	return order_permissions(
+	    s->permissions != NULL ? s->permissions : "", m->letters);
 }
 
 int
 azure_sas_query(const struct azure_sas *s, struct text *out, char **why_out)
 {
 	enum kind kind = s->udk != NULL ? DELEGATED : SERVICE;
-	bool snapshot = s->snapshot != NULL && s->snapshot[0] != '\0';
-	bool version_id = s->version_id != NULL && s->version_id[0] != '\0';
 	struct made m = { 0 };
 	struct text to_sign = { 0 };
-	char *signature = NULL;
-	int rc;
+	uint8_t md[DIGEST_LEN];
+	char signature[DIGEST_LEN * 2];
+	int rc = make(s, &m);
 
-	rc = order_permissions(
-	    s->permissions != NULL ? s->permissions : "", &m.permissions);
-	if (rc != 0)
-		return rc;
-	m.type = s->blob == NULL ? "c"
-	    : snapshot           ? "bs"
-	    : version_id         ? "bv"
-				 : "b";
-	m.snapshot = snapshot ? s->snapshot : s->version_id;
-	m.resource = xasprintf("/blob/%s/%s%s%s", s->account, s->container,
-	    s->blob != NULL ? "/" : "", s->blob != NULL ? s->blob : "");
-	join(s->signed_headers, s->signed_headers_n, false, &m.headers,
-	    &m.header_names);
-	join(
-	    s->signed_query, s->signed_query_n, true, &m.query, &m.query_names);
-	rc = check(s, &m, kind);
+	if (rc == 0)
+		rc = check(s, &m, kind);
 	if (rc == 0) {
 		write_lines(s, &m, kind, &to_sign);
-		rc = sign(s, &to_sign, &signature);
+		rc = digest(s, &to_sign, md);
 	}
-	if (rc == 0)
+	if (rc == 0) {
+		EVP_EncodeBlock((unsigned char *)signature, md, sizeof(md));
 		write_params(s, &m, kind, signature, out);
+	}
 	if (rc == 0 && why_out != NULL)
 		*why_out = text_steal(&to_sign);
 	text_fini(&to_sign);
-	free(signature);
-	made_fini(&m);
+	for (size_t i = 0; i < 5; i++)
+		text_fini(&m.texts[i]);
 	return rc;
 }

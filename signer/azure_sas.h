@@ -22,7 +22,8 @@ struct azure_udk {
 /* NULL or "": absent. Texts are borrowed. */
 struct azure_sas {
 	const char *account;
-	const char *key; /* base64; not with udk */
+	const char *key;                 /* base64; not with udk */
+	const struct hmac_key *prepared; /* of key; NULL: decode it */
 	const struct azure_udk *udk;
 	const char *container, *blob; /* blob NULL: the container */
 	const char *permissions;      /* any order */

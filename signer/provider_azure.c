@@ -171,6 +171,7 @@ azure_sign(
 	struct azure_sas sas = {
 		.account = x->account,
 		.key = x->key,
+		.prepared = x->key != NULL ? &x->hmac : NULL,
 		.container = s->text[ST_CONTAINER],
 		.blob = r->key,
 		.permissions = permissions_for(r->method),
