@@ -3,9 +3,11 @@
  *
  * What must stay true: comparisons take the same time whatever differs;
  * passwords are never logged. A nonce is the time it was made and a keyed hash
- * of it, so none is stored; it is good for five minutes. (A request overheard
- * can be replayed until then for the same method and path: on a plain LAN
- * Digest protects the password, not the transfer.)
+ * of it, so none is stored; it is good for five minutes. Within these no answer
+ * to it is taken twice: the last USED_MAX answers are kept, and nonces as old
+ * as those that had to be forgotten are not good any more. (So a request
+ * overheard cannot be sent again; on a plain LAN it can still be changed on
+ * its way: Digest protects the password, not the transfer.)
  */
 #include "access.h"
 
@@ -31,10 +33,20 @@
 #define REALM "edgehaul"
 #define NONCE_MS (5 * 60 * 1000)
 #define PARAM_MAX 512
+#define USED_MAX 4096 /* 13 a second over five minutes */
+
+/* An answer that was taken. */
+struct used {
+	uint64_t tag;  /* of it */
+	int64_t at_ms; /* when its nonce was made */
+};
 
 struct access {
 	uint8_t secret[32];
-	char **passwords; /* of conf's cameras, NULL: none or unreadable */
+	struct used *used; /* USED_MAX, the next one at used_n % USED_MAX */
+	size_t used_n;
+	int64_t forgotten_ms; /* nonces made until then are too old */
+	char **passwords;     /* of conf's cameras, NULL: none or unreadable */
 	size_t n;
 	const struct camera_conf *cameras;
 };
@@ -69,6 +81,7 @@ access_new(const struct gateway_conf *conf)
 
 	if (RAND_bytes(a->secret, sizeof(a->secret)) != 1)
 		abort();
+	a->forgotten_ms = -1;
 	a->n = conf->cameras_n;
 	a->cameras = conf->cameras;
 	a->passwords = xcalloc(a->n + 1, sizeof(*a->passwords));
@@ -87,6 +100,7 @@ access_free(struct access *a)
 		if (a->passwords[i] != NULL)
 			OPENSSL_clear_free(
 			    a->passwords[i], strlen(a->passwords[i]));
+	free(a->used);
 	free(a->passwords);
 	free(a);
 }
@@ -107,7 +121,8 @@ access_nonce(struct access *a, int64_t now_ms, char out[49])
 }
 
 static bool
-nonce_ours(struct access *a, const char *nonce, int64_t now_ms, bool *old_out)
+nonce_ours(struct access *a, const char *nonce, int64_t now_ms, int64_t *at_out,
+    bool *old_out)
 {
 	char again[49];
 	uint64_t at;
@@ -115,8 +130,36 @@ nonce_ours(struct access *a, const char *nonce, int64_t now_ms, bool *old_out)
 	if (strlen(nonce) != 48 || sscanf(nonce, "%16" SCNx64, &at) != 1)
 		return false;
 	access_nonce(a, (int64_t)at, again);
-	*old_out = now_ms - (int64_t)at > NONCE_MS || (int64_t)at > now_ms;
+	*at_out = (int64_t)at;
+	*old_out = now_ms - (int64_t)at > NONCE_MS || (int64_t)at > now_ms ||
+	    (int64_t)at <= a->forgotten_ms;
 	return CRYPTO_memcmp(nonce, again, 48) == 0;
+}
+
+/* An answer that fits, to a nonce of at_ms: was it here before? Else it was
+ * now. */
+static bool
+used_before(struct access *a, const char *response, int64_t at_ms)
+{
+	size_t n = a->used_n < USED_MAX ? a->used_n : USED_MAX;
+	struct used *u;
+	uint64_t tag;
+	uint8_t mac[32];
+	unsigned len = sizeof(mac);
+
+	HMAC(EVP_sha256(), a->secret, sizeof(a->secret),
+	    (const unsigned char *)response, strlen(response), mac, &len);
+	memcpy(&tag, mac, sizeof(tag));
+	if (a->used == NULL)
+		a->used = xcalloc(USED_MAX, sizeof(*a->used));
+	for (size_t i = 0; i < n; i++)
+		if (a->used[i].tag == tag)
+			return true;
+	u = &a->used[a->used_n++ % USED_MAX];
+	if (n == USED_MAX && u->at_ms > a->forgotten_ms)
+		a->forgotten_ms = u->at_ms;
+	*u = (struct used){ tag, at_ms };
+	return false;
 }
 
 /* ---- Digest ---------------------------------------------------------------
@@ -188,6 +231,7 @@ digest_fits(struct access *a, const char *user, const char *password,
 	    response[PARAM_MAX], algorithm[PARAM_MAX], qop[PARAM_MAX],
 	    nc[PARAM_MAX], cnonce[PARAM_MAX], ha1[65], ha2[65], want[65];
 	const EVP_MD *md;
+	int64_t at_ms;
 	bool fits;
 
 	param(list, "username", name);
@@ -205,7 +249,7 @@ digest_fits(struct access *a, const char *user, const char *password,
 	else
 		return false;
 	if (strcmp(name, user) != 0 || strcmp(uri, target) != 0 ||
-	    !nonce_ours(a, nonce, now_ms, stale_out))
+	    !nonce_ours(a, nonce, now_ms, &at_ms, stale_out))
 		return false;
 	hash_joined(md, ha1, (const char *[]){ user, REALM, password }, 3);
 	hash_joined(md, ha2, (const char *[]){ method, uri }, 2);
@@ -218,7 +262,7 @@ digest_fits(struct access *a, const char *user, const char *password,
 		return false;
 	fits = strlen(response) == strlen(want) &&
 	    CRYPTO_memcmp(response, want, strlen(want)) == 0;
-	*stale_out = *stale_out && fits;
+	*stale_out = fits && (*stale_out || used_before(a, response, at_ms));
 	return fits && !*stale_out;
 }
 

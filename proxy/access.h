@@ -28,8 +28,8 @@ void access_free(struct access *a);
 bool access_check(struct access *a, const struct camera_conf *cam,
     struct http_request *rq, int64_t now_ms);
 
-/* Does an Authorization value fit? stale: all but the nonce's age does. For
- * tests; nonces are made by access_nonce(). */
+/* Does an Authorization value fit? stale: all but the nonce's age does, or it
+ * was here before. For tests; nonces are made by access_nonce(). */
 bool access_fits(struct access *a, const char *user, const char *password,
     const char *method, const char *target, const char *authorization,
     int64_t now_ms, bool *stale_out);

@@ -111,12 +111,49 @@ test_digest(void **state)
 	access_free(b);
 }
 
+/* The same answer is taken once; others to the same nonce are taken. */
+static void
+test_replay(void **state)
+{
+	struct gateway_conf conf = { 0 };
+	struct access *a = access_new(&conf);
+	const char *password = "pa:ss, \"word";
+	char nonce[49], first[1024], header[1024], uri[40];
+	bool stale;
+
+	access_nonce(a, 1000, nonce);
+	digest(first, sizeof(first), EVP_md5(), "", password, nonce,
+	    "/upload/x y", true);
+	assert_true(fits(a, first, 2000, &stale));
+	assert_false(fits(a, first, 2000, &stale));
+	assert_true(stale);
+	digest(header, sizeof(header), EVP_md5(), "", password, nonce,
+	    "/upload/x y", false); /* RFC 2069, the same nonce */
+	assert_true(fits(a, header, 2000, &stale));
+	assert_false(fits(a, header, 2000, &stale));
+	/* So many others that the first is forgotten: its nonce is, too. */
+	for (int i = 0; i < 5000; i++) {
+		access_nonce(a, 3000 + i, nonce);
+		snprintf(uri, sizeof(uri), "/upload/%d", i);
+		digest(header, sizeof(header), EVP_sha256(),
+		    ", algorithm=SHA-256", password, nonce, uri, true);
+		assert_true(access_fits(
+		    a, "cam", password, "PUT", uri, header, 9000, &stale));
+	}
+	assert_false(fits(a, first, 9000, &stale));
+	assert_true(stale);
+	assert_false(
+	    access_fits(a, "cam", password, "PUT", uri, header, 9000, &stale));
+	access_free(a);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_basic),
 		cmocka_unit_test(test_digest),
+		cmocka_unit_test(test_replay),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
