@@ -248,6 +248,8 @@ void io_send(struct conn *c, struct iovec *iov, int n);
 /* Queue octets (taken from `from`) or a file's. */
 void io_queue(struct conn *c, struct evbuffer *from);
 void io_queue_file(struct conn *c, int fd, uint64_t off, uint64_t n);
+/* Forget what is queued. */
+void io_unqueue(struct conn *c);
 /* Send what is queued, a few hundred KiB at most. true: nothing is left. */
 bool io_flush(struct conn *c);
 /* TLS handshake. 1: done. 0: goes on. -1: failed. */

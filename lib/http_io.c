@@ -312,6 +312,14 @@ io_queue_file(struct conn *c, int fd, uint64_t off, uint64_t n)
 	c->out_n += n;
 }
 
+void
+io_unqueue(struct conn *c)
+{
+	c->out_n = 0;
+	while (!TAILQ_EMPTY(&c->out))
+		segment_drop(c);
+}
+
 /* A file that may not be sent now: it and all behind it go back. */
 static bool
 taken_back(struct conn *c, const struct segment *s)
@@ -321,9 +329,7 @@ taken_back(struct conn *c, const struct segment *s)
 		c->rq, s->fd, s->off, s->n < FLUSH_MAX ? s->n : FLUSH_MAX))
 		return false;
 	reply_taken_back(c->rq, c->out_n);
-	c->out_n = 0;
-	while (!TAILQ_EMPTY(&c->out))
-		segment_drop(c);
+	io_unqueue(c);
 	return true;
 }
 
@@ -409,8 +415,7 @@ io_shutdown(struct conn *c)
 void
 io_close(struct conn *c)
 {
-	while (!TAILQ_EMPTY(&c->out))
-		segment_drop(c);
+	io_unqueue(c);
 	io_drop(c);
 	event_del(&c->ev);
 	SSL_free(c->ssl);

@@ -234,24 +234,46 @@ open_inet(const char *address, int *fd_out)
 	return 0;
 }
 
+/* "ADDRESS:PORT" or "[ADDRESS]:PORT" of our end of a socket; "" if it has
+ * none. */
 static void
-log_listening(const struct listener *l)
+local_text(int fd, char out[HTTP_LOCAL_MAX])
 {
 	struct sockaddr_storage ss;
 	socklen_t len = sizeof(ss);
 	char host[INET6_ADDRSTRLEN], port[8];
+	const char *v4;
+
+	out[0] = '\0';
+	if (getsockname(fd, (struct sockaddr *)&ss, &len) != 0 ||
+	    (ss.ss_family != AF_INET && ss.ss_family != AF_INET6) ||
+	    getnameinfo((struct sockaddr *)&ss, len, host, sizeof(host), port,
+		sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+		return;
+	v4 = strncmp(host, "::ffff:", 7) == 0 && strchr(host, '.') != NULL
+	    ? host + 7
+	    : host;
+	snprintf(out, HTTP_LOCAL_MAX,
+	    strchr(v4, ':') != NULL ? "[%s]:%s" : "%s:%s", v4, port);
+}
+
+void
+http_request_local(const struct http_request *rq, char out[HTTP_LOCAL_MAX])
+{
+	local_text(rq->conn->fd, out);
+}
+
+static void
+log_listening(const struct listener *l)
+{
+	char text[HTTP_LOCAL_MAX];
 
 	if (l->path != NULL) {
 		log_info("listening name=%s address=unix:%s", l->name, l->path);
 		return;
 	}
-	if (getsockname(l->fd, (struct sockaddr *)&ss, &len) != 0 ||
-	    getnameinfo((struct sockaddr *)&ss, len, host, sizeof(host), port,
-		sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV) != 0)
-		return;
-	log_info(ss.ss_family == AF_INET6 ? "listening name=%s address=[%s]:%s"
-					  : "listening name=%s address=%s:%s",
-	    l->name, host, port);
+	local_text(l->fd, text);
+	log_info("listening name=%s address=%s", l->name, text);
 }
 
 int

@@ -348,6 +348,20 @@ reply_taken_back(struct http_request *rq, uint64_t n)
 	rq->reply.want_room = true;
 }
 
+void
+http_reply_abort(struct http_request *rq)
+{
+	struct conn *c = rq->conn;
+
+	if (rq->refused)
+		return;
+	assert(rq->reply.begun);
+	server_enter(c);
+	io_unqueue(c);
+	c->broken = true;
+	server_turn(c);
+}
+
 uint64_t
 http_reply_left(const struct http_request *rq)
 {

@@ -105,6 +105,10 @@ const char *http_request_header(
     const struct http_request *rq, const char *name);
 /* Peer address without port, "unix" for a Unix socket. */
 const char *http_request_peer(const struct http_request *rq);
+/* "ADDRESS:PORT" where the request came in, "" for a Unix socket. */
+#define HTTP_LOCAL_MAX 64
+void http_request_local(
+    const struct http_request *rq, char out[HTTP_LOCAL_MAX]);
 bool http_request_tls(const struct http_request *rq);
 /* The verified peer certificate's subject CN, or NULL. */
 const char *http_request_peer_name(const struct http_request *rq);
@@ -197,6 +201,9 @@ void http_reply_check_files(struct http_request *rq,
     bool (*fn)(
 	struct http_request *rq, int fd, uint64_t off, uint64_t n, void *arg),
     void *arg);
+/* Cut an answer that was begun: nothing more of it is sent, the connection
+ * ends. */
+void http_reply_abort(struct http_request *rq);
 /* Octets of the announced length that were not handed over yet. */
 uint64_t http_reply_left(const struct http_request *rq);
 

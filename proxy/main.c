@@ -23,6 +23,7 @@
 #include "daemon.h"
 #include "devices.h"
 #include "doorbell.h"
+#include "firmware.h"
 #include "gateway_conf.h"
 #include "http_server.h"
 #include "log.h"
@@ -33,12 +34,24 @@
 #include "xalloc.h"
 
 // clang-format off
+#define DDI "/firmware/ddi/:tenant/controller/v1/:id"
 static const struct http_route lan_routes[] = {
 	{ "GET HEAD", "/-/status.json", on_status_json },
 	{ "GET HEAD", "/-/health",      on_health },
 	{ "GET HEAD", "/-/metrics",     on_metrics },
 	{ "GET HEAD", "/-/uploads/:id", on_upload_query },
 	{ "PUT POST", "/-/*",           on_reserved_path },
+	{ "GET HEAD", "/firmware/b/:sha256", on_blob },
+	{ "GET HEAD", "/firmware/b/:sha256/*", on_blob },
+	{ "GET HEAD", "/firmware/check", on_firmware_check },
+	{ "GET HEAD", DDI, on_ddi_poll },
+	{ "GET HEAD", DDI "/deploymentBase/:action", on_ddi_deployment },
+	{ "POST",     DDI "/deploymentBase/:action/feedback", on_ddi_feedback },
+	{ "GET HEAD", DDI "/cancelAction/:action", on_ddi_cancel },
+	{ "POST",     DDI "/cancelAction/:action/feedback", on_ddi_feedback },
+	{ "PUT",      DDI "/configData", on_ddi_config },
+	{ "GET HEAD", "/firmware/m/:name/*", on_mirror },
+	{ "GET HEAD", "/firmware/*",    on_firmware_nothing },
 	{ "PUT POST", "/firmware/*",    on_reserved_path },
 	{ "PUT POST", "/*",             on_upload },
 };
@@ -47,6 +60,7 @@ static const struct http_route control_routes[] = {
 	{ "GET HEAD", "/-/health",      on_health },
 	{ "GET HEAD", "/-/metrics",     on_metrics },
 	{ "GET HEAD", "/-/uploads/:id", on_upload_query },
+	{ "GET",      "/firmware/devices", on_firmware_devices },
 	{ "GET",      "/queue",         on_queue },
 	{ "GET",      "/queue/:id",     on_upload_query },
 	{ "GET",      "/spool/check",   on_check },
@@ -74,6 +88,7 @@ on_housework(evutil_socket_t fd, short what, void *arg)
 	if (px->conf->max_age_ms != CONF_NONE)
 		spool_expire(px->spool, px->conf->max_age_ms);
 	devices_look(px->devices, clock_ms());
+	firmware_tick(px->firmware);
 }
 
 static void
@@ -83,7 +98,7 @@ on_ring(const char *msg, size_t n, void *arg)
 
 	if (px->blocks != NULL && strncmp(msg, "blocked ", 8) == 0)
 		blocks_told(px->blocks, msg + 8, n - 8);
-	else
+	else if (px->firmware == NULL || !firmware_told(px->firmware, msg))
 		page_agent_told(px, msg, n);
 }
 
@@ -285,6 +300,7 @@ proxy_free(void *self)
 		event_free(px->housework);
 	http_server_free(px->lan);
 	http_server_free(px->control);
+	firmware_free(px->firmware);
 	spool_close(px->spool);
 	access_free(px->access);
 	blocks_free(px->blocks);
@@ -314,6 +330,7 @@ proxy_start(struct event_base *base, const void *conf, void **self_out)
 		struct timeval every = { HOUSEWORK_S, 0 };
 
 		px->blocks = blocks_new(px->conf->state_dir);
+		px->firmware = firmware_new(px);
 		spool_on_change(px->spool, on_spool_change, px);
 		prepare_names(px);
 		px->housework =
@@ -346,6 +363,7 @@ proxy_reload(void *self, const void *conf)
 	access_free(px->access);
 	px->access = access_new(conf);
 	devices_reload(px->devices, conf, clock_ms());
+	firmware_reload(px->firmware);
 	reload_tls(px);
 }
 

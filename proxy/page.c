@@ -14,6 +14,7 @@
 #include "config.h"
 #include "control.h"
 #include "devices.h"
+#include "firmware.h"
 #include "gateway_conf.h"
 #include "http_server.h"
 #include "json.h"
@@ -75,6 +76,7 @@ status_json(const struct proxy *px, const struct spool_status *st)
 	json_add_int(lan, "failed", (int64_t)px->count.failed);
 	cJSON_AddItemToObject(
 	    o, "cameras", devices_json(px->devices, clock_ms()));
+	cJSON_AddItemToObject(o, "firmware", firmware_json(px->firmware));
 	cJSON_AddItemToObject(o, "agent", agent_json(px));
 	return o;
 }

@@ -15,6 +15,7 @@ struct blocks;
 struct devices;
 struct doorbell;
 struct event_base;
+struct firmware;
 struct gateway_conf;
 struct http_request;
 struct http_server;
@@ -28,6 +29,7 @@ struct proxy {
 	struct access *access;
 	struct blocks *blocks;
 	struct devices *devices;
+	struct firmware *firmware;
 	struct event *housework;
 	struct doorbell *bell;
 	char *agent_bell;      /* path of the agent's doorbell */

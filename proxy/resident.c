@@ -1,0 +1,89 @@
+/*
+ * resident.c - are these octets of a file in memory?
+ */
+#include "resident.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define ASK_MAX (1u << 20) /* octets of one question */
+#define PAGE_LEAST 4096
+
+void
+resident_init(struct resident *r, int fd, uint64_t size)
+{
+	char path[40];
+	void *map;
+
+	r->map = NULL;
+	r->size = size;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	if (size == 0 || size > SIZE_MAX / 4 || access(path, W_OK) != 0)
+		return;
+	map = mmap(NULL, (size_t)size, PROT_READ, MAP_SHARED, fd, 0);
+	if (map != MAP_FAILED)
+		r->map = map;
+}
+
+void
+resident_fini(struct resident *r)
+{
+	if (r->map != NULL)
+		munmap(r->map, (size_t)r->size);
+	r->map = NULL;
+}
+
+/* A question of at most ASK_MAX octets, from a page's beginning. */
+static bool
+mapped_has(const struct resident *r, uint64_t off, uint64_t n, uint64_t page)
+{
+	unsigned char in[ASK_MAX / PAGE_LEAST + 1];
+	uint64_t pages = (n + page - 1) / page;
+
+	if (mincore((char *)r->map + off, (size_t)n, in) != 0)
+		return false;
+	for (uint64_t i = 0; i < pages; i++)
+		if (!(in[i] & 1))
+			return false;
+	return true;
+}
+
+static bool
+read_has(int fd, uint64_t off, uint64_t n)
+{
+	char buf[65536];
+
+	while (n > 0) {
+		struct iovec iov = { buf, n < sizeof(buf) ? n : sizeof(buf) };
+		ssize_t k = preadv2(fd, &iov, 1, (off_t)off, RWF_NOWAIT);
+
+		if (k <= 0)
+			return false;
+		off += (uint64_t)k;
+		n -= (uint64_t)k;
+	}
+	return true;
+}
+
+bool
+resident_has(const struct resident *r, int fd, uint64_t off, uint64_t n)
+{
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), end = off + n;
+
+	if (end > r->size)
+		return false;
+	if (r->map == NULL)
+		return read_has(fd, off, n);
+	off -= off % page;
+	while (off < end) {
+		uint64_t k = end - off < ASK_MAX ? end - off : ASK_MAX;
+
+		if (!mapped_has(r, off, k, page))
+			return false;
+		off += k;
+	}
+	return true;
+}
