@@ -8,7 +8,8 @@
  *
  * An upload in parts is the same with several recipes: start, as many parts as
  * that told, finish; between them what was kept is committed, so that a restart
- * goes on with the next part.
+ * goes on with the next part. If the storage is replaced meanwhile, what was
+ * begun is given up where it was begun, as well as that goes, and begun anew.
  */
 #include "delivery.h"
 
@@ -180,6 +181,17 @@ look(struct delivery *d, const char *why)
 	delivery_sign_again(d);
 }
 
+void
+delivery_begin_anew(struct delivery *d, const char *why)
+{
+	if (d->ask == ASK_SEND && d->step[0] != '\0') {
+		d->ask = ASK_ABORT;
+		delivery_sign_again(d);
+	} else {
+		start_over(d, why);
+	}
+}
+
 static void
 on_kept(int rc, void *arg)
 {
@@ -201,6 +213,10 @@ recipe_done(struct delivery *d)
 	const struct recipe *r = d->recipe;
 	char *text;
 
+	if (d->ask == ASK_ABORT) {
+		delivery_begin_anew(d, "the storage was replaced");
+		return;
+	}
 	if (r->parts > 0 && d->ask == ASK_SEND) {
 		d->parts = r->parts;
 		d->part = 1;
@@ -305,7 +321,9 @@ keep_values(struct delivery *d, const struct recipe_request *rq,
 		const struct recipe_keep *k = &rq->keep[i];
 		const char *v = NULL;
 
-		if (k->header != NULL)
+		if (k->text != NULL)
+			v = k->text;
+		else if (k->header != NULL)
 			v = xfer_header(r->xfer, k->header);
 		else if (answer_text(r->body, r->body_n, k->tag, value,
 			     sizeof(value)) == 0)
@@ -437,6 +455,10 @@ on_answer(const struct xfer_result *r, void *arg)
 
 	d->xfer = NULL;
 	uplink_leave(&d->agent->uplink, &d->turn);
+	if (d->ask == ASK_ABORT) { /* whatever the old store says to it */
+		delivery_begin_anew(d, "the storage was replaced");
+		return;
+	}
 	if (r->rc != 0) {
 		if (d->body != NULL && body_state(d->body) < 0) {
 			unreadable(d, body_state(d->body));
@@ -572,6 +594,10 @@ on_certificate(const char *pem, const char *error, void *arg)
 	struct delivery *d = arg;
 	char why[300];
 
+	if (pem == NULL && d->ask == ASK_ABORT) {
+		delivery_begin_anew(d, "the storage was replaced");
+		return;
+	}
 	if (pem == NULL) {
 		snprintf(
 		    why, sizeof(why), "no certificate of the store: %s", error);

@@ -39,7 +39,8 @@ enum delivery_state {
 };
 enum delivery_ask {
 	ASK_SEND, /* a recipe that sends it */
-	ASK_LOOK  /* a recipe that tells whether it is there */
+	ASK_LOOK, /* a recipe that tells whether it is there */
+	ASK_ABORT /* a recipe that gives up the parts that were sent */
 };
 enum delivery_mark { MARK_DELIVERED, MARK_DEFER, MARK_HOLD, MARK_QUARANTINE };
 
@@ -113,6 +114,8 @@ void delivery_stop(struct delivery *d);
 /* Ask for another recipe. Begin the parts anew. */
 void delivery_sign_again(struct delivery *d);
 void delivery_forget_parts(struct delivery *d);
+/* The storage is another one now: give up what was begun, begin anew. */
+void delivery_begin_anew(struct delivery *d, const char *why);
 /* lost.c: the original in place of the copy that was offered. */
 void delivery_offer_original(struct delivery *d);
 /* After a rebuild: true if the original is to be looked for instead. */

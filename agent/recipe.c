@@ -227,17 +227,21 @@ parse_keep(const cJSON *v, struct recipe_request *rq, char *why, size_t n)
 	{
 		const char *header = json_string(e, "header");
 		const char *tag = json_string(e, "tag");
+		const char *text = json_string(e, "text");
+		const char *from = header != NULL ? header : tag;
 		struct recipe_keep *k = &rq->keep[rq->keep_n];
 
-		if ((header == NULL) == (tag == NULL) ||
-		    !is_token(header != NULL ? header : tag) ||
-		    strlen(e->string) > 64 ||
-		    strlen(header != NULL ? header : tag) > 128)
-			return fail(why, n, "keep names no header or tag");
+		if ((header != NULL) + (tag != NULL) + (text != NULL) != 1 ||
+		    (from != NULL && (!is_token(from) || strlen(from) > 128)) ||
+		    (text != NULL && strlen(text) >= RECIPE_VALUE_MAX) ||
+		    strlen(e->string) > 64)
+			return fail(
+			    why, n, "keep names no header, tag or text");
 		rq->keep_n++;
 		k->name = xstrdup(e->string);
 		k->header = header != NULL ? xstrdup(header) : NULL;
 		k->tag = tag != NULL ? xstrdup(tag) : NULL;
+		k->text = text != NULL ? xstrdup(text) : NULL;
 	}
 	return 0;
 }
@@ -408,6 +412,7 @@ request_fini(struct recipe_request *rq)
 		free(rq->keep[i].name);
 		free(rq->keep[i].header);
 		free(rq->keep[i].tag);
+		free(rq->keep[i].text);
 	}
 	free(rq->headers);
 	free(rq->keep);

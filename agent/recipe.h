@@ -38,9 +38,9 @@ enum recipe_digest { DIGEST_NONE, DIGEST_MD5, DIGEST_SHA256 };
 struct recipe_header {
 	char *name, *value;
 };
-/* A value of the answer to remember: of a header or of a tag in the body. */
+/* A value to remember: of a header or a tag in the answer, or a text. */
 struct recipe_keep {
-	char *name, *header, *tag; /* one of header, tag; else NULL */
+	char *name, *header, *tag, *text; /* one of the last three; else NULL */
 };
 struct recipe_request {
 	char *method, *uri;

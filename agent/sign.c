@@ -63,14 +63,16 @@ question(const struct delivery *d)
 		cJSON_AddItemToObject(o, "metadata", metadata);
 	if (d->it.encoding[0] != '\0')
 		json_add_text(o, "contentEncoding", d->it.encoding);
-	if (d->ask == ASK_SEND && d->step[0] != '\0') {
-		json_add_text(o, "step", d->step);
-		if (d->part > 0)
-			json_add_int(o, "part", d->part);
-		if (d->kept != NULL)
-			cJSON_AddItemToObject(
-			    o, "kept", cJSON_Duplicate(d->kept, true));
-	}
+	if (d->step[0] == '\0')
+		return o;
+	if (d->ask != ASK_LOOK)
+		json_add_text(
+		    o, "step", d->ask == ASK_ABORT ? "abort" : d->step);
+	if (d->ask == ASK_SEND && d->part > 0)
+		json_add_int(o, "part", d->part);
+	if (d->kept != NULL)
+		cJSON_AddItemToObject(
+		    o, "kept", cJSON_Duplicate(d->kept, true));
 	return o;
 }
 
@@ -105,6 +107,9 @@ refused(struct delivery *d, const cJSON *e)
 		delivery_hold(d, why);
 	else if (what != NULL && strcmp(what, "quarantine") == 0)
 		delivery_quarantine(d, why);
+	else if (d->ask == ASK_ABORT ||
+	    (what != NULL && strcmp(what, "start") == 0))
+		delivery_begin_anew(d, why);
 	else
 		delivery_failed(d, status != 0 ? (int)status : 400,
 		    retry_s < 0 ? -1 : retry_s * 1000, why);
@@ -132,7 +137,10 @@ take_recipe(struct sign_batch *b, struct delivery *d, const cJSON *v)
 		snprintf(words, sizeof(words), "recipe refused: %s", why);
 		if (rc == -EXDEV)
 			updates_again(a->updates); /* ours may be old */
-		delivery_failed(d, 400, -1, words);
+		if (d->ask == ASK_ABORT)
+			delivery_begin_anew(d, words);
+		else
+			delivery_failed(d, 400, -1, words);
 		return;
 	}
 	recipe_free(d->recipe);

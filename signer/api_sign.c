@@ -22,12 +22,11 @@
 #include "storage.h"
 #include "storage_cache.h"
 #include "store.h"
+#include "upload.h"
 #include "xalloc.h"
 
 #define UPLOADS_MAX 256
 #define BODY_MAX (4 << 20)
-#define METADATA_MAX 16
-#define SIZE_MAX_ (1LL << 50)
 #define STORAGES_AT_ONCE 16
 
 /* A storage that uploads of the request go to. */
@@ -51,196 +50,6 @@ struct batch {
 	char *device; /* the last one asked for, and the answer */
 	int device_rc;
 };
-
-/* An upload that cannot be signed: what the agent is told. */
-struct refusal {
-	int status;
-	const char *act; /* "do" */
-	char *title;
-	const char *hint;
-	int retry_after;
-};
-
-static int
-refuse(struct refusal *f, int status, const char *act, const char *hint,
-    const char *fmt, const char *arg)
-{
-	f->status = status;
-	f->act = act;
-	f->hint = hint;
-	f->title = xasprintf("%s%.300s", fmt, arg);
-	return -ECANCELED;
-}
-
-/* ---- what is asked for --------------------------------------------------- */
-
-/* A text field: 0, with *out NULL if it is absent or empty. */
-static int
-take_text(const cJSON *v, const char *name, size_t max, const char **out,
-    struct refusal *f)
-{
-	const cJSON *e = cJSON_GetObjectItemCaseSensitive(v, name);
-
-	*out = NULL;
-	if (e == NULL || cJSON_IsNull(e))
-		return 0;
-	if (!cJSON_IsString(e) || strlen(e->valuestring) > max)
-		return refuse(f, 422, "quarantine", NULL,
-		    "This field is no text or too long: ", name);
-	if (e->valuestring[0] != '\0')
-		*out = e->valuestring;
-	return 0;
-}
-
-static int
-take_header_text(
-    const cJSON *v, const char *name, const char **out, struct refusal *f)
-{
-	int rc = take_text(v, name, 255, out, f);
-	struct pair p = { "x", *out };
-
-	if (rc == 0 && *out != NULL && pair_check_header(&p) != 0)
-		return refuse(f, 422, "quarantine", NULL,
-		    "This cannot be sent as a header: ", name);
-	return rc;
-}
-
-/* No empty, "." or ".." segments: a key must not leave its gateway's place. */
-static bool
-key_ok(const char *key)
-{
-	if (provider_check_key(key) != 0 || key[0] == '/')
-		return false;
-	while (*key != '\0') {
-		size_t n = strcspn(key, "/");
-
-		if ((n == 1 && key[0] == '.') ||
-		    (n == 2 && key[0] == '.' && key[1] == '.'))
-			return false;
-		key += n + (key[n] == '/');
-	}
-	return true;
-}
-
-static bool
-is_sha256(const char *s)
-{
-	return strlen(s) == 64 && strspn(s, "0123456789abcdef") == 64;
-}
-
-static bool
-metadata_name_ok(const char *s)
-{
-	size_t n = strlen(s);
-
-	return n >= 1 && n <= 64 && s[0] >= 'a' && s[0] <= 'z' &&
-	    strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == n &&
-	    strcmp(s, "sha256") != 0;
-}
-
-static int
-take_metadata(
-    const cJSON *v, struct pair *out, size_t *n_out, struct refusal *f)
-{
-	const cJSON *m = cJSON_GetObjectItemCaseSensitive(v, "metadata"), *e;
-
-	*n_out = 0;
-	if (m == NULL || cJSON_IsNull(m))
-		return 0;
-	if (!cJSON_IsObject(m) || cJSON_GetArraySize(m) > METADATA_MAX)
-		return refuse(f, 422, "quarantine", NULL,
-		    "This must be an object of at most 16 texts: ", "metadata");
-	cJSON_ArrayForEach(e, m)
-	{
-		struct pair p = { e->string,
-			cJSON_IsString(e) ? e->valuestring : NULL };
-
-		if (!metadata_name_ok(p.name) || p.value == NULL ||
-		    strlen(p.value) > 512 || pair_check_header(&p) != 0)
-			return refuse(f, 422, "quarantine", NULL,
-			    "This cannot be metadata: ", e->string);
-		out[(*n_out)++] = p;
-	}
-	return 0;
-}
-
-static int
-take_step(const cJSON *v, struct upload *u, struct refusal *f)
-{
-	const char *step;
-	int rc = take_text(v, "step", 32, &step, f);
-
-	u->kept = cJSON_GetObjectItemCaseSensitive(v, "kept");
-	u->part = 0;
-	if (rc != 0)
-		return rc;
-	if (step == NULL)
-		u->step = STEP_WHOLE;
-	else if (strcmp(step, "start") == 0)
-		u->step = STEP_START;
-	else if (strcmp(step, "finish") == 0)
-		u->step = STEP_FINISH;
-	else if (strcmp(step, "abort") == 0)
-		u->step = STEP_ABORT;
-	else if (strcmp(step, "part") == 0 &&
-	    json_int(v, "part", 1, 1000000, &u->part) == 0)
-		u->step = STEP_PART;
-	else
-		return refuse(f, 422, "quarantine",
-		    "One of start, part (with its number in part), finish, "
-		    "abort.",
-		    "There is no such step: ", step);
-	return 0;
-}
-
-static int
-take_upload(const cJSON *v, struct upload *u, struct pair *metadata,
-    const char **storage, struct refusal *f)
-{
-	int rc = take_text(v, "storage", STORAGE_NAME_MAX, storage, f);
-
-	if (rc == 0)
-		rc = take_text(v, "method", 16, &u->method, f);
-	if (rc == 0)
-		rc = take_text(v, "device", 128, &u->device, f);
-	if (rc == 0)
-		rc = take_text(v, "key", 1024, &u->key, f);
-	if (rc == 0)
-		rc = take_text(v, "sha256", 64, &u->sha256, f);
-	if (rc == 0)
-		rc = take_header_text(v, "contentType", &u->type, f);
-	if (rc == 0)
-		rc = take_header_text(v, "contentEncoding", &u->encoding, f);
-	if (rc == 0)
-		rc = take_step(v, u, f);
-	if (rc == 0)
-		rc = take_metadata(v, metadata, &u->metadata_n, f);
-	if (rc != 0)
-		return rc;
-	u->metadata = metadata;
-	if (*storage == NULL)
-		*storage = "default";
-	if (u->method == NULL)
-		u->method = "PUT";
-	if (u->key == NULL || !key_ok(u->key))
-		return refuse(f, 422, "quarantine",
-		    "UTF-8, without controls, without . or .. segments, not "
-		    "beginning with a slash; at most 1024 octets.",
-		    "The key cannot be used", "");
-	if (u->sha256 != NULL && !is_sha256(u->sha256))
-		return refuse(f, 422, "quarantine",
-		    "64 lower-case hexadecimal digits.", "This is no SHA-256",
-		    "");
-	u->size = -1;
-	rc = json_int(v, "size", 0, SIZE_MAX_, &u->size);
-	if (rc != 0 && rc != -ENOENT)
-		return refuse(f, 422, "quarantine", NULL,
-		    "The size must be a number of octets", "");
-	if (u->size < 0 && u->step != STEP_WHOLE && u->step != STEP_ABORT)
-		return refuse(f, 422, "quarantine", NULL,
-		    "An upload in parts needs its size", "");
-	return 0;
-}
 
 /* ---- what is allowed ----------------------------------------------------- */
 
@@ -286,15 +95,42 @@ find_storage(
 		memset(t, 0, sizeof(*t));
 		t->name = xstrdup(name);
 		t->firmware = firmware;
-		t->rc = name_ok(name) ? storage_cache_get(c->sg->cache, b->t,
-					    c->who.tenant, name, &t->s)
-				      : -ENOENT;
+		t->rc = storage_cache_get(
+		    c->sg->cache, b->t, c->who.tenant, name, &t->s);
 		if (t->rc == 0)
 			t->rc = get_credential(b, t);
 		b->storages_n++;
 	}
 	*out = t;
 	return t->rc;
+}
+
+/*
+ * Which storage is meant: of an upload in parts the one that it was begun at,
+ * as long as that is kept, but only to look and to give up.
+ */
+static int
+find_meant(struct batch *b, const char *name, bool firmware,
+    const struct upload *u, const struct target **out)
+{
+	const char *kept = upload_kept(u, "storage");
+	int64_t begun = kept != NULL ? strtoll(kept, NULL, 10) : 0;
+	char id[STORAGE_NAME_MAX + 24];
+	int rc;
+
+	if (!name_ok(name))
+		return -ENOENT;
+	rc = find_storage(b, name, firmware, out);
+	if (strcmp(u->method, "HEAD") != 0 && u->step <= STEP_START)
+		return rc; /* nothing was begun yet */
+	if (rc == -E2BIG || begun <= 0 ||
+	    ((*out)->s != NULL && (*out)->s->version == begun))
+		return rc;
+	if (u->step != STEP_ABORT && strcmp(u->method, "HEAD") != 0)
+		return rc == -ENOENT ? rc : -ESTALE;
+	snprintf(id, sizeof(id), "%s/%lld", name, (long long)begun);
+	rc = find_storage(b, id, firmware, out);
+	return rc == -ENOENT ? -ESTALE : rc;
 }
 
 static int
@@ -310,6 +146,11 @@ storage_refusal(struct refusal *f, int rc, const char *name)
 		return refuse(f, 503, "wait",
 		    "The signer's key is another one: set the storage anew.",
 		    "This storage cannot be unsealed: ", name);
+	case -ESTALE:
+		return refuse(f, 409, "start",
+		    "Give up what was begun and begin anew.",
+		    "The storage has been replaced since this was begun: ",
+		    name);
 	case -E2BIG:
 		return refuse(f, 422, "retry",
 		    "Ask for at most 16 storages at once.",
@@ -425,9 +266,26 @@ choose_step(const struct storage *s, struct upload *u)
 		u->step = STEP_START;
 }
 
+/* With the start the gateway keeps at which storage that was. */
 static void
-next_step(const struct upload *u, cJSON *recipe)
+keep_version(const struct storage *s, cJSON *recipe)
 {
+	cJSON *rq = cJSON_GetArrayItem(
+	    cJSON_GetObjectItemCaseSensitive(recipe, "requests"), 0);
+	cJSON *keep = cJSON_GetObjectItemCaseSensitive(rq, "keep");
+	char version[24];
+
+	snprintf(version, sizeof(version), "%lld", (long long)s->version);
+	if (keep != NULL)
+		json_add_text(
+		    cJSON_AddObjectToObject(keep, "storage"), "text", version);
+}
+
+static void
+next_step(const struct storage *s, const struct upload *u, cJSON *recipe)
+{
+	if (u->step == STEP_START)
+		keep_version(s, recipe);
 	if (u->step == STEP_START || u->step == STEP_PART)
 		json_add_text(
 		    recipe, "step", u->step == STEP_START ? "part" : "finish");
@@ -448,14 +306,14 @@ is_firmware_key(
 static int
 make_recipe(struct batch *b, const cJSON *v, cJSON *result, struct refusal *f)
 {
-	struct pair metadata[METADATA_MAX];
+	struct pair metadata[UPLOAD_METADATA_MAX];
 	struct upload u = { .at = b->c->now_s };
 	const struct target *target;
 	const struct storage *s;
 	struct recipe r;
 	const char *name;
 	char *key;
-	int rc = take_upload(v, &u, metadata, &name, f);
+	int rc = upload_take(v, &u, metadata, &name, f);
 	bool firmware = rc == 0 && strcmp(u.method, "GET") == 0;
 
 	if (rc == 0)
@@ -463,7 +321,7 @@ make_recipe(struct batch *b, const cJSON *v, cJSON *result, struct refusal *f)
 			      : check_allowed(b, &u, name, f);
 	if (rc != 0)
 		return rc;
-	rc = find_storage(b, name, firmware, &target);
+	rc = find_meant(b, name, firmware, &u, &target);
 	if (rc == -EAGAIN || rc == -EBUSY)
 		return credential_refusal(f, target);
 	if (rc != 0)
@@ -495,7 +353,7 @@ make_recipe(struct batch *b, const cJSON *v, cJSON *result, struct refusal *f)
 		json_add_text(r.json, "certificateId", s->certificate_id);
 	else
 		cJSON_AddNullToObject(r.json, "certificateId");
-	next_step(&u, r.json);
+	next_step(s, &u, r.json);
 	cJSON_AddItemToObject(result, "recipe", r.json);
 	return 0;
 }
@@ -547,7 +405,9 @@ add_answers(const struct batch *b, cJSON *out)
 		const struct storage *s = b->storages[i].s;
 		cJSON *rows;
 
-		if (s == NULL || cJSON_HasObjectItem(out, s->name))
+		/* What a replaced one answers does not matter. */
+		if (s == NULL || cJSON_HasObjectItem(out, s->name) ||
+		    strchr(b->storages[i].name, '/') != NULL)
 			continue;
 		rows = cJSON_AddArrayToObject(out, s->name);
 		provider_answer_rows(s->provider, rows);

@@ -200,11 +200,16 @@ static int
 keep_replaced(
     struct store_txn *t, struct api_call *c, const char *name, const cJSON *row)
 {
-	cJSON *copy = cJSON_Duplicate(row, true);
+	cJSON *copy = cJSON_Duplicate(row, true), *shown;
 	char *id = xasprintf("%s/%lld", name, (long long)row_version(row));
 	int rc;
 
 	json_add_int(copy, "replacedAt", c->now_s);
+	if (show(c, name, row, &shown) == 0) { /* for GET /v1/updates */
+		cJSON_AddItemToObject(
+		    copy, "hosts", cJSON_DetachItemFromObject(shown, "hosts"));
+		cJSON_Delete(shown);
+	}
 	rc = drop_old_replaced(t, c);
 	if (rc == 0)
 		rc = store_put_json(t, KIND_REPLACED, c->who.tenant, id, copy);

@@ -20,11 +20,24 @@ struct making {
 	struct store_txn *t;
 	struct api_call *c;
 	const struct gateway *gateway;
-	const char *prefix; /* of the ids of its devices */
-	cJSON *list;
+	const char *prefix; /* of ids that are looked for */
+	cJSON *list, *hosts;
 	char **names;
 	size_t n;
 };
+
+static bool
+has_text(const cJSON *array, const char *text)
+{
+	const cJSON *e;
+
+	cJSON_ArrayForEach(e, array)
+	{
+		if (strcmp(e->valuestring, text) == 0)
+			return true;
+	}
+	return false;
+}
 
 static int
 on_name(const char *id, const char *doc, size_t n, void *arg)
@@ -52,6 +65,41 @@ has_firmware(const struct making *m, const char *name)
 	return false;
 }
 
+/* Of a storage as it was: uploads that were begun there are given up there. */
+static int
+on_replaced(const char *id, const char *doc, size_t n, void *arg)
+{
+	struct making *m = arg;
+	cJSON *row, *list, *host;
+
+	if (strncmp(id, m->prefix, strlen(m->prefix)) != 0)
+		return 1;
+	row = json_parse(doc, n, n, NULL);
+	list = cJSON_GetObjectItemCaseSensitive(row, "hosts");
+	cJSON_ArrayForEach(host, list)
+	{
+		if (cJSON_IsString(host) &&
+		    !has_text(m->hosts, host->valuestring))
+			cJSON_AddItemToArray(
+			    m->hosts, cJSON_CreateString(host->valuestring));
+	}
+	cJSON_Delete(row);
+	return 0;
+}
+
+static cJSON *
+hosts_of(struct making *m, const struct storage *s)
+{
+	char *prefix = xasprintf("%s/", s->name);
+
+	m->hosts = storage_hosts(s);
+	m->prefix = prefix;
+	store_scan(
+	    m->t, KIND_REPLACED, m->c->who.tenant, prefix, on_replaced, m);
+	free(prefix);
+	return m->hosts;
+}
+
 static void
 add_storage(struct making *m, const char *name)
 {
@@ -64,7 +112,7 @@ add_storage(struct making *m, const char *name)
 		return; /* signing says what is wrong with it */
 	o = cJSON_CreateObject();
 	json_add_text(o, "name", s->name);
-	cJSON_AddItemToObject(o, "hosts", storage_hosts(s));
+	cJSON_AddItemToObject(o, "hosts", hosts_of(m, s));
 	if (s->certificate_id != NULL)
 		json_add_text(o, "certificateId", s->certificate_id);
 	else

@@ -66,6 +66,7 @@ struct storage {
 	int64_t expires_s;    /* of a URI */
 	int64_t part_size;    /* octets; uploads over it go in parts */
 	char row_id[33];      /* of the row it was made of; "" if of none */
+	int64_t version;      /* of the row; 0 if of none */
 	char *certificate_id; /* NULL without a certificate */
 	int64_t certificate_expires_s; /* the first to end; 0: none */
 	cJSON *warnings;               /* array of texts */

@@ -9,6 +9,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
@@ -23,6 +24,7 @@
 struct entry {
 	TAILQ_ENTRY(entry) link;
 	struct storage *s;
+	char *id;  /* "NAME" or "NAME/VERSION" */
 	char *row; /* the row it was made of */
 	size_t row_n;
 	unsigned users;
@@ -58,6 +60,7 @@ static void
 entry_free(struct entry *e)
 {
 	storage_free(e->s);
+	free(e->id);
 	free(e->row);
 	free(e);
 }
@@ -88,14 +91,13 @@ storage_cache_free(struct storage_cache *c)
 }
 
 static struct entry *
-find(struct storage_cache *c, const char *tenant, const char *name)
+find(struct storage_cache *c, const char *tenant, const char *id)
 {
 	struct entry *e;
 
 	TAILQ_FOREACH(e, &c->used, link)
 	{
-		if (strcmp(e->s->name, name) == 0 &&
-		    strcmp(e->s->tenant, tenant) == 0)
+		if (strcmp(e->id, id) == 0 && strcmp(e->s->tenant, tenant) == 0)
 			return e;
 	}
 	return NULL;
@@ -103,9 +105,10 @@ find(struct storage_cache *c, const char *tenant, const char *name)
 
 /* A row is {"version", "createdAt", "updatedAt", "doc"}. */
 static int
-make(struct storage_cache *c, const char *tenant, const char *name,
+make(struct storage_cache *c, const char *tenant, const char *id,
     const char *row, size_t row_n, struct storage **s_out)
 {
+	char *name = xstrndup(id, strcspn(id, "/"));
 	struct problem p = { 0 };
 	cJSON *v = json_parse(row, row_n, row_n, NULL);
 	cJSON *doc = cJSON_GetObjectItemCaseSensitive(v, "doc");
@@ -117,25 +120,30 @@ make(struct storage_cache *c, const char *tenant, const char *name,
 		rc = storage_parse(c->env, tenant, name, doc, &p, s_out);
 	if (rc == -EINVAL)
 		rc = -EBADMSG;
+	if (rc == 0)
+		json_int(v, "version", 1, INT64_MAX / 2048, &(*s_out)->version);
 	problem_fini(&p);
 	cJSON_Delete(v);
+	free(name);
 	return rc;
 }
 
 int
 storage_cache_get(struct storage_cache *c, struct store_txn *t,
-    const char *tenant, const char *name, const struct storage **s_out)
+    const char *tenant, const char *id, const struct storage **s_out)
 {
+	enum store_kind kind =
+	    strchr(id, '/') != NULL ? KIND_REPLACED : KIND_STORAGE;
 	struct storage *s;
 	struct entry *e;
 	char *row, hex[65];
 	size_t n;
-	int rc = store_get(t, KIND_STORAGE, tenant, name, &row, &n);
+	int rc = store_get(t, kind, tenant, id, &row, &n);
 
 	if (rc != 0)
 		return rc;
 	pthread_mutex_lock(&c->lock);
-	e = find(c, tenant, name);
+	e = find(c, tenant, id);
 	if (e != NULL && e->row_n == n && memcmp(e->row, row, n) == 0) {
 		TAILQ_REMOVE(&c->used, e, link);
 		TAILQ_INSERT_HEAD(&c->used, e, link);
@@ -146,19 +154,20 @@ storage_cache_get(struct storage_cache *c, struct store_txn *t,
 		return 0;
 	}
 	pthread_mutex_unlock(&c->lock);
-	rc = make(c, tenant, name, row, n, &s);
+	rc = make(c, tenant, id, row, n, &s);
 	if (rc != 0) {
 		free(row);
 		return rc;
 	}
 	pthread_mutex_lock(&c->lock);
-	e = find(c, tenant, name);
+	e = find(c, tenant, id);
 	if (e != NULL)
 		drop(c, e);
 	digest_sha256_hex(row, n, hex);
 	memcpy(s->row_id, hex, sizeof(s->row_id) - 1);
 	e = xcalloc(1, sizeof(*e));
 	e->s = s;
+	e->id = xstrdup(id);
 	e->row = row;
 	e->row_n = n;
 	e->users = 1;

@@ -20,11 +20,13 @@ struct storage_cache *storage_cache_new(
     const struct seal *seal, const struct sign_env *env, size_t max);
 void storage_cache_free(struct storage_cache *c);
 /*
- * The storage as the transaction sees it. -ENOENT: there is none. -EBADMSG: it
- * cannot be unsealed (another key). Give it back by storage_cache_put().
+ * The storage as the transaction sees it; id is its name, or "NAME/VERSION" of
+ * one that was replaced or deleted, while it is kept. -ENOENT: there is none.
+ * -EBADMSG: it cannot be unsealed (another key). Give it back by
+ * storage_cache_put().
  */
 int storage_cache_get(struct storage_cache *c, struct store_txn *t,
-    const char *tenant, const char *name, const struct storage **s_out);
+    const char *tenant, const char *id, const struct storage **s_out);
 void storage_cache_put(struct storage_cache *c, const struct storage *s);
 
 #endif

@@ -57,6 +57,7 @@ SKIP: {
 	$f->refusals('s3', $store, 'shots');
 	$f->parts('s3', $store, 'shots');
 	$f->ended($short);
+	$f->replaced($store, 'shots');
 	my %doc = $store->storage('shots');
 	$s->storage('wrong', %doc, secretAccessKey => 'not it');
 	my $r = $f->perform($f->sign($f->upload_of('wrong', 'w', 'x'))

@@ -46,5 +46,33 @@ for my $type (sort keys %stores) {
 	is(sha256_hex($store->object('shots', $key // '')->{body} // ''),
 		sha256_hex($big), "$type: byte for byte");
 }
+
+# ---- the storage is replaced in the middle ---------------------------------
+# What was begun at the old one is given up there, so that nobody pays for it.
+$site->signer->storage('default', $stores{S3}->storage('shots'),
+	partSize => 5 << 20);
+sub begun { # uploads in parts that radosgw has
+	my $r = $stores{S3}->request('GET', '/shots', [['uploads', '']]);
+	return scalar(() = $r->{body} =~ m{<UploadId>}g);
+}
+$site->configure(upload => { rate_limit => '4 MB' });
+$agent->hup;
+wait_for(sub { uploads()->{rate_limit} > 0 });
+my $before = uploads()->{sent_bytes};
+my $r = $site->put('/upload/cam-1/moved.bin', $big);
+ok(wait_for(sub { uploads()->{sent_bytes} - $before > 6_000_000 }),
+	'a part is at the old store');
+is(begun(), 1, 'which waits for the others');
+$site->signer->storage('default', $stores{AZURE}->storage('shots'),
+	partSize => 5 << 20);
+$site->configure(upload => { rate_limit => undef });
+$agent->hup;
+ok($site->drained(60), 'it arrives');
+my ($key) = grep { /$r->{json}{id}/ } $stores{AZURE}->keys('shots');
+is(sha256_hex($stores{AZURE}->object('shots', $key // '')->{body} // ''),
+	sha256_hex($big), 'at the new store, byte for byte');
+is(scalar(grep { /$r->{json}{id}/ } $stores{S3}->keys('shots')), 0,
+	'not at the old one');
+is(begun(), 0, 'where its parts are given up');
 is($site->unbalanced, '', 'the ledger balances');
 finish;

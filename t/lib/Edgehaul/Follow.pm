@@ -268,6 +268,51 @@ sub parts {
 		{}), "$name: abort it");
 }
 
+# A storage that is replaced, and deleted: it is kept to look and to give up.
+sub replaced {
+	my ($self, $store, $bucket) = @_;
+	my %doc = ($store->storage($bucket), partSize => 5 << 20);
+	my $body = 'm' x (6 << 20);
+	my %up = $self->upload_of('moved', 'moved.mp4', $body);
+	my @kept;
+	for (1 .. 2) { # two uploads at the storage as it is first
+		$self->{s}->storage('moved', %doc) if !@kept;
+		push @kept, {};
+		ok($self->follow($self->sign(%up, key => "moved$_.mp4"), '',
+			$kept[-1]), 'begun at a storage');
+	}
+	$self->follow($self->sign(%up, key => 'moved1.mp4', step => 'part',
+		part => $_, kept => $kept[0]), $body, $kept[0]) for 1, 2;
+	ok($self->follow($self->sign(%up, key => 'moved1.mp4', step => 'finish',
+		kept => $kept[0]), $body, $kept[0]), 'one is finished');
+	my $old = $self->sign(%up, key => 'moved1.mp4', method => 'HEAD')->{uri};
+	$self->{s}->storage('moved', %doc, bucket => 'elsewhere');
+	for my $now ('replaced', 'deleted') {
+		for my $step ('part', 'finish') {
+			my ($res) = $self->results({ %up, key => 'moved2.mp4',
+				step => $step, part => 2, kept => $kept[1] });
+			is($res->{error}{do}, $now eq 'replaced' ? 'start'
+			    : 'wait', "$now: no $step is signed");
+		}
+		my $head = $self->sign(%up, key => 'moved1.mp4', method => 'HEAD',
+		    kept => $kept[0]);
+		like($head->{uri}, qr{/$bucket/}, "$now: a look goes where it was");
+		ok($self->follow($head, $body, {}), "$now: and finds it");
+		like($self->sign(%up, key => 'moved2.mp4', step => 'abort',
+			kept => $kept[1])->{uri}, qr{/$bucket/},
+		    "$now: so does giving up");
+		my ($whole) = $self->results({ %up, size => 1,
+			kept => $kept[1] });
+		is($now eq 'replaced'
+		    ? $whole->{recipe}{uri} =~ m{/elsewhere/} ? 1 : 0
+		    : $whole->{error}{do} eq 'wait' ? 1 : 0, 1,
+		    "$now: nothing new goes there");
+		$self->{s}->rest('DELETE', '/v1/storages/moved');
+	}
+	ok($self->follow($self->sign(%up, key => 'moved2.mp4', step => 'abort',
+		kept => $kept[1]), '', {}), 'and it is given up');
+}
+
 # ---- POST /v1/storages/NAME/test ------------------------------------------
 
 # Set it and test it; GET shows the same.
