@@ -29,6 +29,7 @@
 #include "image_policy.h"
 #include "image_stats.h"
 #include "log.h"
+#include "memory.h"
 #include "worker.h"
 #include "xalloc.h"
 
@@ -36,7 +37,6 @@
 #define BODY_MAX (256 << 20) /* larger ones go as they are */
 #define IMAGE_MAX (64 << 20) /* that a codec takes, in memory */
 #define PIXELS_MAX 50000000
-#define MEMORY ((uint64_t)512 << 20)
 #define CHILD_BODIES 64
 #define COPIES_MAX ((uint64_t)256 << 20) /* octets of copies at a time */
 #define LINE_MS 5000
@@ -72,6 +72,7 @@ struct images {
 	struct image_files *files;
 	struct worker_pool *pool;
 	unsigned children;
+	uint64_t memory; /* of each */
 	struct runs line, active;
 	unsigned line_n, active_n;
 	TAILQ_HEAD(knowns, known) known; /* the last made first */
@@ -246,8 +247,9 @@ tell(const struct image_run *r, unsigned outcome, const struct image_made *m)
 
 	image_stats_add(
 	    r->im->stats, r->device, outcome, r->it.size, out, r->cpu_us);
+	/* that there is no worker was said once, by worker.c */
 	if (outcome >= WORKER_DAMAGED && outcome != WORKER_UNSUPPORTED &&
-	    outcome < WORKER_OUTCOMES)
+	    outcome < WORKER_NONE)
 		log_warn("id=%s image %s: goes as it is", r->it.id,
 		    image_outcome_word(outcome));
 	else
@@ -371,7 +373,7 @@ pool_start(struct images *im)
 	struct worker_options opt = { .program = program,
 		.count = im->children,
 		.bodies = CHILD_BODIES,
-		.memory = MEMORY };
+		.memory = im->memory };
 
 	im->pool = worker_pool_new(im->base, &opt);
 	free(program);
@@ -557,10 +559,16 @@ images_new(struct event_base *base, struct spool *sp, const char *dir)
 {
 	struct images *im = xcalloc(1, sizeof(*im));
 	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+	struct memory_share share;
 
 	im->base = base;
 	im->sp = sp;
-	im->children = cores < 4 ? 1 : cores > 8 ? 4 : (unsigned)cores / 2;
+	share = memory_for_workers(memory_of_box(""),
+	    cores < 4       ? 1
+		: cores > 8 ? 4
+			    : (unsigned)cores / 2);
+	im->children = share.count;
+	im->memory = share.each;
 	im->cores = cores < 1 ? 1 : (unsigned)cores;
 	im->cpu_percent = 100;
 	im->earned = evtimer_new(base, on_earned, im);

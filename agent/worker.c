@@ -208,6 +208,8 @@ take_hello(struct child *c)
 		log_warn("image workers were built without libseccomp: "
 			 "limits hold them, but no filter of system calls");
 	c->pool->features = h.features;
+	if (c->pool->told)
+		log_info("image worker starts again");
 	c->pool->wait_ms = 0;
 	c->pool->told = false;
 	c->state = CHILD_IDLE;
@@ -432,9 +434,11 @@ on_turn(evutil_socket_t fd, short what, void *arg)
 		if (rc == 0)
 			continue;
 		p->again_ms = now + AGAIN_MAX_MS;
-		log_warn("image worker %s does not start: %s; images go as "
-			 "they are, next try in %d s",
-		    p->program, strerror(-rc), AGAIN_MAX_MS / 1000);
+		if (!p->told)
+			log_warn("image worker %s does not start: %s; images "
+				 "go as they are until it does",
+			    p->program, strerror(-rc));
+		p->told = true;
 	}
 	if (p->children_n == 0) {
 		pool_turn(p, p->again_ms - now);

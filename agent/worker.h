@@ -22,7 +22,7 @@ struct worker_options {
 	const char *program; /* path of edgehaul-image */
 	unsigned count;      /* children */
 	unsigned bodies;     /* of one child, then it is replaced */
-	uint64_t memory;     /* octets of address space of a child */
+	uint64_t memory;     /* octets that a child may take for its work */
 };
 
 struct worker_result {

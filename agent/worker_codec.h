@@ -118,7 +118,8 @@ void worker_memory_give_back(void);
 bool sandbox_has_seccomp(void);
 /*
  * Give up everything but WORKER_FD and the calls that a codec needs: 0, or
- * -errno and the process must end. memory: octets of address space.
+ * -errno and the process must end. memory: octets of address space beyond what
+ * is taken already.
  */
 int sandbox_enter(uint64_t memory);
 

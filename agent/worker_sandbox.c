@@ -26,6 +26,7 @@
 #endif
 
 #define NICE 10
+#define TAKEN (64 << 20) /* where /proc does not tell */
 
 /* AddressSanitizer maps terabytes that it never touches. */
 #if defined(__SANITIZE_ADDRESS__)
@@ -147,6 +148,21 @@ offer_to_oom(void)
 	close(fd);
 }
 
+/* Octets of address space that are taken before the first body: libraries. */
+static uint64_t
+taken(void)
+{
+	FILE *f = fopen("/proc/self/statm", "re");
+	unsigned long pages = 0;
+
+	if (f == NULL)
+		return TAKEN;
+	if (fscanf(f, "%lu", &pages) != 1)
+		pages = TAKEN / 4096;
+	fclose(f);
+	return (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
 static int
 close_all(void)
 {
@@ -163,6 +179,7 @@ close_all(void)
 int
 sandbox_enter(uint64_t memory)
 {
+	uint64_t before = taken();
 	int rc;
 
 	signal(SIGXFSZ, SIG_IGN); /* too large a result is an error of write */
@@ -181,7 +198,7 @@ sandbox_enter(uint64_t memory)
 	if (rc == 0)
 		rc = limit(RLIMIT_NOFILE, WORKER_FD + 3);
 	if (rc == 0 && LIMIT_MEMORY)
-		rc = limit(RLIMIT_AS, memory);
+		rc = limit(RLIMIT_AS, before + memory);
 #ifdef HAVE_SECCOMP
 	if (rc == 0)
 		rc = filter();

@@ -118,7 +118,7 @@ static const struct conf_key keys[] = {
 	{ "upload", "allow_private", CONF_BOOL, AT(allow_private), "no", NULL, NULL, NULL, RL,
 	  "upload to stores in private networks as well" },
 
-	{ "images", "mode", CONF_ENUM, AT(images_mode), "off", NULL, NULL, image_words, RL,
+	{ "images", "mode", CONF_ENUM, AT(images_mode), "lossless", NULL, NULL, image_words, RL,
 	  "how files are made smaller before they are uploaded" },
 	{ "images", "jpeg", CONF_ENUM, AT(images_jpeg), "progressive", NULL, NULL, jpeg_words, RL,
 	  "what becomes of JPEGs" },

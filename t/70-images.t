@@ -52,6 +52,13 @@ sub send_one {
 		sha256 => sha256_hex($body) };
 }
 
+# One that shall get smaller: alone, so that the uplink does not wait for it.
+sub send_alone {
+	my $u = send_one(@_);
+	$site->drained(30, $sent) or diag("$_[0] is not delivered");
+	return $u;
+}
+
 # The object as a reader gets it: {body, type, encoding, meta}.
 sub object {
 	my ($u) = @_;
@@ -88,11 +95,57 @@ sub tells_original {
 	cmp_ok(length $o->{body}, '<', $u->{size}, "$steps: smaller");
 }
 
+# What a page with both pictures finds out about their pixels.
+sub in_browser {
+	my ($browser, @jpegs) = @_;
+	require MIME::Base64;
+	my $dir = Edgehaul->dir('browser');
+	my @src = map { 'data:image/jpeg;base64,'
+		. MIME::Base64::encode_base64($_, '') } @jpegs;
+	spit("$dir/page.html", <<"END");
+<img id=a src="$src[0]"><img id=b src="$src[1]"><p id=p>?</p><script>
+onload = () => {
+	const of = (id) => {
+		const i = document.getElementById(id);
+		const c = document.createElement('canvas');
+		c.width = i.naturalWidth;
+		c.height = i.naturalHeight;
+		const x = c.getContext('2d');
+		x.drawImage(i, 0, 0);
+		return x.getImageData(0, 0, c.width, c.height);
+	};
+	const a = of('a'), b = of('b');
+	const same = a.data.length == b.data.length
+	    && a.data.every((v, i) => v == b.data[i]);
+	document.getElementById('p').textContent =
+	    (same ? 'same ' : 'different ') + a.width + 'x' + a.height;
+};
+</script>
+END
+	my ($rc, $out) = Edgehaul->run($browser, '--headless', '--no-sandbox',
+		'--disable-gpu', '--virtual-time-budget=20000',
+		"--user-data-dir=$dir/profile", '--dump-dom',
+		"file://$dir/page.html");
+	return ($out =~ m{<p id="p">(.*?)</p>})[0] // "exit $rc";
+}
+
 sub restart_with {
 	my (%conf) = @_;
 	$site->configure(images => \%conf);
 	$site->agent->stop;
 	$site->agent->start;
+}
+
+# How long a PUT takes, median.
+sub latency {
+	my ($name) = @_;
+	my @took;
+	for (1 .. 21) {
+		my $t = Time::HiRes::time();
+		send_one("cam-1/$name-$_.jpg", $jpeg, 'image/jpeg');
+		push @took, Time::HiRes::time() - $t;
+	}
+	return (sort { $a <=> $b } @took)[10];
 }
 
 sub images_status {
@@ -111,22 +164,22 @@ sub camera_images {
 
 # ---- lossless ----------------------------------------------------------------
 my %up;
-$up{jpg} = send_one('cam-1/a.jpg', $jpeg, 'image/jpeg');
-$up{meta} = send_one('cam-1/meta.jpg', slurp("$images/metadata.jpg"),
+$up{jpg} = send_alone('cam-1/a.jpg', $jpeg, 'image/jpeg');
+$up{meta} = send_alone('cam-1/meta.jpg', slurp("$images/metadata.jpg"),
 	'image/jpeg');
-$up{csv} = send_one('cam-1/log.csv', $csv, 'text/csv');
-$up{bmp} = send_one('cam-1/a.bmp', slurp("$images/odd.bmp"), 'image/bmp');
-$up{noise} = send_one('cam-1/n.bin', $noise, 'application/octet-stream');
-$up{png} = send_one('cam-1/a.png', "\x89PNG\r\n\x1a\n" . 'a' x 5000,
+$up{csv} = send_alone('cam-1/log.csv', $csv, 'text/csv');
+$up{bmp} = send_alone('cam-1/a.bmp', slurp("$images/odd.bmp"), 'image/bmp');
+$up{noise} = send_alone('cam-1/n.bin', $noise, 'application/octet-stream');
+$up{png} = send_alone('cam-1/a.png', "\x89PNG\r\n\x1a\n" . 'a' x 5000,
 	'image/png');
-$up{liar} = send_one('cam-1/liar.jpg', $csv, 'image/jpeg');
-$up{tiny} = send_one('cam-1/tiny.txt', 'x', 'text/plain');
-$up{cut} = send_one('cam-2/cut.jpg', substr($jpeg, 0, 30000), 'image/jpeg');
+$up{liar} = send_alone('cam-1/liar.jpg', $csv, 'image/jpeg');
+$up{tiny} = send_alone('cam-1/tiny.txt', 'x', 'text/plain');
+$up{cut} = send_alone('cam-2/cut.jpg', substr($jpeg, 0, 30000), 'image/jpeg');
 my $hole = $jpeg;
 substr($hole, 20000, 4096) = "\0" x 4096;
-$up{hole} = send_one('cam-2/hole.jpg', $hole, 'image/jpeg');
-$up{off} = send_one('cam-off/a.jpg', $jpeg, 'image/jpeg');
-$up{lossy} = send_one('cam-lossy/a.jpg', $jpeg, 'image/jpeg');
+$up{hole} = send_alone('cam-2/hole.jpg', $hole, 'image/jpeg');
+$up{off} = send_alone('cam-off/a.jpg', $jpeg, 'image/jpeg');
+$up{lossy} = send_alone('cam-lossy/a.jpg', $jpeg, 'image/jpeg');
 ok($site->drained(30, $sent), 'all are delivered');
 
 SKIP: {
@@ -145,6 +198,19 @@ SKIP: {
 	$o = object($up{lossy});
 	is($o->{meta}{steps}, 'jpeg-lossy quality=40 max-dimension=320',
 		'lossy by permission tells what was done');
+}
+# A browser is large, so quickstart does not install it: a SKIP is no failure.
+SKIP: {
+	my ($browser) = grep { defined } map { Edgehaul::have($_) && $_ }
+	    qw(chromium-headless-shell chromium);
+	skip('no browser (Debian: chromium-headless-shell)', 2) if !$browser;
+	skip('built without libjpeg', 2) if !$has_jpeg;
+	my $o = object($up{jpg});
+	is(in_browser($browser, $jpeg, $o->{body}), 'same 640x480',
+		'Chromium: the same pixels');
+	$o = object($up{lossy});
+	is(in_browser($browser, $jpeg, $o->{body}), 'different 640x480',
+		'Chromium: others where detail is lost');
 }
 SKIP: {
 	need(5, 'zstd');
@@ -175,10 +241,7 @@ my ($rc, $out) = $site->ctl('status', '--json');
 my $st;
 ok(wait_for(sub {
 	$st = images_status();
-	# where all is slow, the agent may pass files over to keep the uplink
-	# busy: then they count as passed
-	($st->{outcomes}{incompressible} // 0) +
-	    (Edgehaul::sanitized() ? $st->{outcomes}{passed} // 0 : 0) >= 2;
+	($st->{outcomes}{incompressible} // 0) >= 2;
 }), 'status counts') or diag(json_encode($st));
 cmp_ok($st->{bytes_out}, '<', $st->{bytes_in}, 'bytes are saved');
 cmp_ok($st->{outcomes}{smaller}, '>=', 3, 'so many got smaller');
@@ -205,26 +268,30 @@ ok(wait_for(sub {
 }), 'most of it without a try') or diag(json_encode(images_status()));
 
 # ---- bombs -----------------------------------------------------------------
+my $without = latency('before');
 my $bomb = $jpeg;
 my $sof = index($bomb, "\xff\xc0");
 substr($bomb, $sof + 5, 4) = pack 'nn', 60000, 60000;
 my $bmp_bomb = pack('a2Vv2V', 'BM', 2**31, 0, 0, 54)
     . pack('V3v2V6', 40, 2**31 - 1, 60000, 1, 24, 0, 0, 0, 0, 0, 0)
     . "\0" x 2000;
-my $t0 = Time::HiRes::time();
+# a PNG of 60000 x 60000, and a JPEG whose last scan comes again and again
+my $png_bomb = "\x89PNG\r\n\x1a\n" . pack('NA4N2C5N', 13, 'IHDR', 60000,
+	60000, 8, 2, 0, 0, 0, 0) . pack('NA4', 0, 'IEND') . "\0" x 600;
+my $scans = slurp("$images/progressive.jpg");
+my $last = substr $scans, rindex($scans, "\xff\xda"), -2;
+substr($scans, -2) = $last x 20000 . "\xff\xd9";
 my @bombs = ((map { send_one("bad-1/$_.jpg", $bomb, 'image/jpeg') } 1 .. 10),
+	send_one('bad-2/a.png', $png_bomb, 'image/png'),
+	send_one('bad-3/scans.jpg', $scans, 'image/jpeg'),
 	send_one('bad-1/a.bmp', $bmp_bomb, 'image/bmp'));
-my $worst = 0;
-for (1 .. 20) {
-	my $t = Time::HiRes::time();
-	send_one("cam-1/beside-$_.jpg", $jpeg, 'image/jpeg');
-	my $took = Time::HiRes::time() - $t;
-	$worst = $took if $took > $worst;
-}
+my $with = latency('beside');
 ok($site->drained(30, $sent), 'bombs and others are delivered');
-is_original($_, 'bomb') for @bombs[0 .. 9];
-cmp_ok($worst, '<', 1 * Edgehaul::slowness(),
-	'other cameras are not held up') or diag("$worst s");
+is_original($_, 'bomb') for @bombs[0 .. 11];
+cmp_ok(images_status()->{cpu_ms}, '<', 5000 * Edgehaul::slowness(),
+	'they took little time');
+cmp_ok($with, '<', 3 * $without + 0.05 * Edgehaul::slowness(),
+	'other cameras are not held up') or diag("$with s, $without s before");
 ok(wait_for(sub {
 	my $o = images_status()->{outcomes};
 	($o->{too_large} // 0) + ($o->{passed} // 0) + ($o->{unlikely} // 0)
@@ -236,8 +303,8 @@ SKIP: {
 	skip('built without JPEG XL', 8) if !$has_jxl;
 	need(8, 'djxl');
 	restart_with(mode => 'lossless', jpeg => 'jxl');
-	$up{jxl} = send_one('cam-1/x.jpg', $jpeg, 'image/jpeg');
-	$up{raw} = send_one('cam-1/x.ppm', slurp("$images/odd.ppm"),
+	$up{jxl} = send_alone('cam-1/x.jpg', $jpeg, 'image/jpeg');
+	$up{raw} = send_alone('cam-1/x.ppm', slurp("$images/odd.ppm"),
 		'image/x-portable-pixmap');
 	ok($site->drained(30, $sent), 'delivered as JPEG XL');
 	my $o = object($up{jxl});

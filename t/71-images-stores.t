@@ -16,8 +16,9 @@ my $site = Edgehaul->site(storage => { $s3->storage('shots') },
 my $jpeg = jpeg();
 my $csv = join '', map { "2026-01-02T03:04:05Z;$_;" . 3 * $_ . ".5\n" }
     1 .. 5000;
-my $has_jpeg = slurp(Edgehaul::top_builddir() . '/config.h')
-    =~ /^#define HAVE_JPEG 1/m;
+my $features = slurp(Edgehaul::top_builddir() . '/config.h');
+my $has_jpeg = $features =~ /^#define HAVE_JPEG 1/m;
+my $has_jxl = $features =~ /^#define HAVE_JXL 1/m;
 
 sub arrived {
 	my ($store, $id) = @_;
@@ -71,13 +72,47 @@ SKIP: {
 	}
 }
 
+# JPEG XL: its content type in both stores.
+sub check_jxl {
+	my ($store) = @_;
+	my $name = $store->name;
+SKIP: {
+		skip('built without JPEG XL', 2) if !$has_jxl;
+		need(2, 'djxl');
+		my $r = $site->put("/upload/cam-jxl/$name.jpg", $jpeg,
+			type => 'image/jpeg');
+		my $o = arrived($store, $r->{json}{id});
+		is($o->{type}, 'image/jxl', "$name: image/jxl");
+		is_deeply(meta($o), { 'original-sha256' => sha256_hex($jpeg),
+			'original-size' => length $jpeg,
+			'original-type' => 'image/jpeg',
+			steps => 'jpeg-to-jxl' }, "$name: tells its original");
+		my $dir = Edgehaul->dir('jxl');
+		spit("$dir/a.jxl", $o->{body});
+		my ($rc) = Edgehaul->run('djxl', "$dir/a.jxl", "$dir/a.jpg");
+		is(sha256_hex(slurp("$dir/a.jpg")), sha256_hex($jpeg),
+			"$name: djxl gives it back");
+	}
+}
+
+sub with_jpeg {
+	my ($jpeg) = @_;
+	$site->configure(images => { jpeg => $jpeg });
+	$site->agent->stop;
+	$site->agent->start;
+}
+
 check($s3);
+with_jpeg('jxl') if $has_jxl;
+check_jxl($s3);
 my $r = $site->signer->rest('PUT', '/v1/storages/default',
 	json => { $azure->storage('shots') });
 ok($r->{success}, 'the storage is switched');
 # what is under way may still go to the old one
 ok($site->drained(30), 'nothing waits');
 Time::HiRes::sleep(1.5);
+check_jxl($azure);
+with_jpeg('progressive');
 check($azure);
 is($site->unbalanced, '', 'the ledger balances');
 finish;

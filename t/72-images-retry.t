@@ -150,7 +150,7 @@ File::Copy::copy(Edgehaul::top_builddir() . '/agent/edgehaul-agent',
 	"$folder/edgehaul-agent") or die "copy: $!\n";
 chmod 0755, "$folder/edgehaul-agent";
 SKIP: {
-	skip('edgehaul-image is installed', 3)
+	skip('edgehaul-image is installed', 5)
 	    if -x '/usr/local/libexec/edgehaul/edgehaul-image';
 	$gw->agent->{program} = "$folder/edgehaul-agent";
 	$gw->agent->start;
@@ -159,8 +159,14 @@ SKIP: {
 	ok($gw->drained(30, $sent), 'delivered without workers');
 	($o) = there($id);
 	is($o->{body}, $csv . 'd', 'as it was');
-	like($gw->agent->new_log, qr/warn .*image worker .*images go as they are/,
-		'the log tells');
+	put("d-$_.csv", "$_$csv") for 1 .. 5;
+	my $t = Time::HiRes::time();
+	ok($gw->drained(30, $sent), 'and more');
+	cmp_ok(Time::HiRes::time() - $t, '<', 5 * Edgehaul::slowness(),
+		'without waiting for any');
+	my $n = () = $gw->agent->new_log
+	    =~ /warn .*image worker .*images go as they are/g;
+	is($n, 1, 'the log tells it once') or diag($gw->agent->new_log);
 }
 is($gw->unbalanced, '', 'the ledger balances');
 finish;

@@ -19,6 +19,7 @@
 #	EDGEHAUL_REQUIRED=1        a missing counterpart is a failure, not a SKIP
 #	EDGEHAUL_WRAP='valgrind'   is put before each daemon's command
 #	EDGEHAUL_PROXY_WRAP=...    the same for one program (also AGENT, SIGNER)
+#	EDGEHAUL_MEMORY=67108864   holds each gateway to so many octets
 #	EDGEHAUL_SLOW=3            multiplies every time-out
 # A SKIP whose reason begins with "kernel:" is for a right that the kernel or
 # the user lacks; it is never a failure.
@@ -329,6 +330,7 @@ sub swift { shift; require Edgehaul::Swift; Edgehaul::Swift->new(@_) }
 sub postgresql { shift; require Edgehaul::Postgresql; Edgehaul::Postgresql->new(@_) }
 sub haproxy { shift; require Edgehaul::Haproxy; Edgehaul::Haproxy->new(@_) }
 sub prism { shift; require Edgehaul::Prism; Edgehaul::Prism->new(@_) }
+sub memory { shift; require Edgehaul::Memory; Edgehaul::Memory->new(@_) }
 sub azurite { shift; require Edgehaul::Azurite; Edgehaul::Azurite->new(@_) }
 
 # Run a program to its end: (exit status, stdout, stderr).

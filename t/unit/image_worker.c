@@ -106,7 +106,7 @@ begin(struct world *w, uint32_t quality, int64_t timeout_ms)
 static void
 wait_ended(struct world *w, unsigned n)
 {
-	int64_t until = clock_ms() + 15000;
+	int64_t until = clock_ms() + 60000;
 
 	while (w->ended < n && clock_ms() < until)
 		event_base_loop(w->base, EVLOOP_ONCE);
@@ -264,8 +264,9 @@ test_cpu_limit(void **state)
 	struct world w;
 
 	world_open(&w, "t/unit/image_escape", 1, 100);
-	assert_int_equal(run(&w, 1, 14000), WORKER_DIED);
-	assert_true(w.last.wall_ms < 10000);
+	/* nice as it is, it may get little of a busy machine */
+	assert_int_equal(run(&w, 1, 55000), WORKER_DIED);
+	assert_true(w.last.cpu_us < 4000000);
 	world_close(&w);
 }
 

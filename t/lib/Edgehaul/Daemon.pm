@@ -12,7 +12,8 @@ use Test::More;
 
 my $runs = 0; # of run()
 
-# name, program (path), args, dir (for the log), uid, gid (numbers; of root).
+# name, program (path), args, dir (for the log), uid, gid (numbers; of root),
+# memory (see Memory.pm).
 sub new {
 	my ($class, %o) = @_;
 	my $self = bless { owner => $$, %o, mark => 0, ports => {} }, $class;
@@ -78,6 +79,7 @@ sub launch {
 		open STDERR, '>&', \*STDOUT;
 		$self->_environment;
 		$SIG{$_} = 'DEFAULT' for qw(INT TERM HUP PIPE);
+		$self->{memory}->join_it if $self->{memory};
 		{ exec { $cmd[0] } @cmd }
 		print STDERR "exec $cmd[0]: $!\n";
 		POSIX::_exit(127);

@@ -10,7 +10,8 @@ my $count = 0;
 
 # signer (URL), token, name, dir, and conf: { section => { key => value } }
 # over the defaults below; a value of undef leaves the line out.
-# users: { proxy => { uid, gid }, agent => ... }; programs: a folder with both.
+# users: { proxy => { uid, gid }, agent => ... }; programs: a folder with both;
+# memory: octets for both daemons and all their children.
 sub new {
 	my ($class, %o) = @_;
 	my $name = $o{name} // 'gw-1';
@@ -32,6 +33,9 @@ sub new {
 		images => { mode => 'off' },
 	};
 	$self->configure(%{ $o{conf} // {} });
+	$o{memory} //= $ENV{EDGEHAUL_MEMORY};
+	$self->{memory} = Edgehaul->memory($o{memory}) // die
+	    "$Edgehaul::Memory::why\n" if $o{memory};
 	$self->{$_} = $self->_daemon($_, %o) for qw(proxy agent);
 	return $self;
 }
@@ -44,6 +48,7 @@ sub _daemon {
 		    ? "$o{programs}/edgehaul-$short"
 		    : Edgehaul::top_builddir() . "/$short/edgehaul-$short",
 		args => ['--config', $self->{config}],
+		memory => $self->{memory},
 		%{ $o{users}{$short} // {} });
 }
 
