@@ -292,7 +292,8 @@ my $now = call('GET', '/v1/updates', token => $gw)->{json};
 is_deeply([sort map { $_->{name} } @{ $now->{storages} }],
     [qw(azure azure2 default s3 short)], 'updates has the storages');
 is_deeply((grep { $_->{name} eq 's3' } @{ $now->{storages} })[0]{hosts},
-    ['uploads.s3.sa-east-1.amazonaws.com'], 'with their hosts');
+    [map { "uploads.s3.$_.amazonaws.com" } qw(sa-east-1 eu-central-1 eu-west-1)],
+    'with their hosts, and those of before');
 
 # Ask after the version in a child; what it prints after which time.
 sub poll {
