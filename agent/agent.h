@@ -27,6 +27,7 @@ struct agent {
 	struct updates *updates;
 	struct reports *reports;
 	struct scheduler *scheduler;
+	struct firmware *firmware; /* NULL: not set up */
 	struct doorbell *bell;
 	char *proxy_bell;
 	struct http_server *control;

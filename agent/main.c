@@ -20,6 +20,7 @@
 #include "control.h"
 #include "daemon.h"
 #include "doorbell.h"
+#include "firmware.h"
 #include "http_server.h"
 #include "image.h"
 #include "log.h"
@@ -74,7 +75,7 @@ on_ring(const char *msg, size_t n, void *arg)
 {
 	struct agent *a = arg;
 
-	if (a->scheduler != NULL)
+	if (!firmware_ring(a->firmware, msg) && a->scheduler != NULL)
 		scheduler_ring(a->scheduler);
 }
 
@@ -198,6 +199,8 @@ agent_free(void *self)
 		scheduler_stop(a->scheduler);
 	updates_stop(a->updates);
 	reports_stop(a->reports);
+	firmware_free(a->firmware);
+	a->firmware = NULL;
 	body_pool_free(a->bodies);
 	images_free(a->images);
 	a->images = NULL;
@@ -242,6 +245,7 @@ agent_start(struct event_base *base, const void *conf, void **self_out)
 		agent_free(a);
 		return EX_IOERR;
 	}
+	a->firmware = firmware_new(a);
 	event_add(a->open_timer, &at_once);
 	status_begin(a);
 	*self_out = a;
@@ -257,6 +261,10 @@ agent_reload(void *self, const void *conf)
 	a->conf = conf;
 	uplink_set_rate(&a->uplink, rate_of(a->conf));
 	signer_settings(a->signer, &set);
+	if (a->firmware != NULL)
+		firmware_reload(a->firmware);
+	else
+		a->firmware = firmware_new(a);
 	if (a->scheduler != NULL) {
 		updates_again(a->updates);
 		scheduler_ring(a->scheduler);

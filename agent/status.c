@@ -16,6 +16,7 @@
 #include "clock.h"
 #include "config.h"
 #include "doorbell.h"
+#include "firmware.h"
 #include "http_server.h"
 #include "image.h"
 #include "json.h"
@@ -47,6 +48,7 @@ status_json(struct agent *a)
 		scheduler_status(a->scheduler, c);
 	if (a->images != NULL)
 		images_status(a->images, cJSON_AddObjectToObject(o, "images"));
+	cJSON_AddItemToObject(o, "firmware", firmware_status(a->firmware));
 	return o;
 }
 
@@ -64,25 +66,37 @@ on_status(struct http_request *rq, void *arg)
 	http_reply_json(rq, 200, o);
 }
 
+/* Shorten list, a part of o, until o's line fits a datagram. */
+static void
+cut(const cJSON *o, cJSON *list, char **line)
+{
+	int n;
+
+	while (strlen(*line) > DOORBELL_MAX - 16 &&
+	    (n = cJSON_GetArraySize(list)) > 0) {
+		cJSON_DeleteItemFromArray(list, n - 1);
+		free(*line);
+		*line = json_line(o);
+	}
+}
+
 /* What changes by itself with time is not told: an idle agent is silent. */
 static char *
 told(struct agent *a)
 {
-	cJSON *o = status_json(a), *list, *uploads;
+	cJSON *o = status_json(a), *uploads;
 	char *line, *msg;
 
 	cJSON_DeleteItemFromObjectCaseSensitive(
 	    cJSON_GetObjectItemCaseSensitive(o, "signer"), "last_ok_s");
 	uploads = cJSON_GetObjectItemCaseSensitive(o, "uploads");
 	cJSON_DeleteItemFromObjectCaseSensitive(uploads, "uploads");
-	list = cJSON_GetObjectItemCaseSensitive(o, "storages");
 	line = json_line(o);
-	while (
-	    strlen(line) > DOORBELL_MAX - 16 && cJSON_GetArraySize(list) > 0) {
-		cJSON_DeleteItemFromArray(list, cJSON_GetArraySize(list) - 1);
-		free(line);
-		line = json_line(o);
-	}
+	cut(o, cJSON_GetObjectItemCaseSensitive(o, "storages"), &line);
+	cut(o,
+	    cJSON_GetObjectItemCaseSensitive(
+		cJSON_GetObjectItemCaseSensitive(o, "firmware"), "products"),
+	    &line);
 	cJSON_Delete(o);
 	msg = xasprintf("status %s", line);
 	free(line);

@@ -40,6 +40,8 @@ struct xfer {
 	xfer_fn fn;
 	void *arg;
 	struct xfer_source source;
+	struct xfer_sink sink;
+	bool headed; /* sink.head() was called */
 	char *text;
 	size_t text_n, text_at;
 	char *body;
@@ -219,6 +221,25 @@ on_seek(void *arg, curl_off_t offset, int origin)
 	return CURL_SEEKFUNC_OK;
 }
 
+static size_t
+to_sink(struct xfer *t, const char *p, size_t n)
+{
+	long status = 0;
+	int rc;
+
+	if (!t->headed) {
+		t->headed = true;
+		curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &status);
+		if (t->sink.head(t->sink.arg, t, (int)status) != 0)
+			return 0;
+	}
+	rc = t->sink.write(t->sink.arg, p, n);
+	t->paused = rc == -EAGAIN;
+	if (t->paused)
+		return CURL_WRITEFUNC_PAUSE;
+	return rc == 0 ? n : 0;
+}
+
 /* CURLOPT_WRITEFUNCTION: the answer, up to its limit. */
 static size_t
 on_write(char *p, size_t size, size_t n, void *arg)
@@ -226,6 +247,8 @@ on_write(char *p, size_t size, size_t n, void *arg)
 	struct xfer *t = arg;
 
 	n *= size;
+	if (t->sink.write != NULL)
+		return to_sink(t, p, n);
 	if (n > t->body_max - t->body_n) {
 		t->too_long = true;
 		return 0;
@@ -470,7 +493,11 @@ set_limits(CURL *e, const struct xfer_request *rq)
 
 	curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS);
 	curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, total);
-	if (rq->timeout_ms == 0) {
+	if (rq->least_s > 0) {
+		curl_easy_setopt(
+		    e, CURLOPT_LOW_SPEED_LIMIT, (long)rq->least_rate);
+		curl_easy_setopt(e, CURLOPT_LOW_SPEED_TIME, (long)rq->least_s);
+	} else if (rq->timeout_ms == 0) {
 		curl_easy_setopt(e, CURLOPT_LOW_SPEED_LIMIT, STALL_RATE);
 		curl_easy_setopt(e, CURLOPT_LOW_SPEED_TIME, STALL_S);
 	}
@@ -516,6 +543,8 @@ xfer_start(
 	t->fn = fn;
 	t->arg = arg;
 	t->body_max = rq->answer_max;
+	if (rq->sink != NULL)
+		t->sink = *rq->sink;
 	t->easy = curl_easy_init();
 	if (t->easy == NULL)
 		abort(); /* out of memory, as in xalloc.c */

@@ -39,6 +39,17 @@ struct xfer_source {
 	void *arg;
 };
 
+/* Where an answer's body goes, instead of gathering in memory. */
+struct xfer_sink {
+	/* Before the first octet of a body: look at status and headers. 0, or
+	 * -errno: abort. */
+	int (*head)(void *arg, struct xfer *t, int status);
+	/* 0: all n octets are taken; -EAGAIN: none, they come again after
+	 * xfer_resume(); other -errno: abort. */
+	int (*write)(void *arg, const char *p, size_t n);
+	void *arg;
+};
+
 struct xfer_request {
 	const char *method, *uri;
 	const struct recipe_header *headers; /* copied */
@@ -49,7 +60,11 @@ struct xfer_request {
 	const struct xfer_source *source; /* copied */
 	uint64_t length;
 	size_t answer_max;            /* octets of an answer's body */
+	const struct xfer_sink *sink; /* copied; NULL: none */
 	int64_t timeout_ms;           /* for all of it; 0: by the length */
+	/* Slower than so many octets a second for so long: it ends with
+	 * -ETIMEDOUT. 0: by timeout_ms. Waiting for xfer_resume() is free. */
+	unsigned least_rate, least_s;
 	const char *ca_file, *ca_pem; /* both NULL: the system's */
 	const char *proxy;            /* NULL: none */
 	bool allow_http, allow_private;
@@ -71,9 +86,9 @@ typedef void (*xfer_fn)(const struct xfer_result *r, void *arg);
 
 struct xfer *xfer_start(
     struct xfers *x, const struct xfer_request *rq, xfer_fn fn, void *arg);
-/* The source has something again. */
+/* The source has something again, or the sink room. */
 void xfer_resume(struct xfer *t);
-/* Stop; fn is not called. Not from within a source's callback. */
+/* Stop; fn is not called. Not from within a source's or sink's callback. */
 void xfer_cancel(struct xfer *t);
 /* A header of the answer during fn, or NULL. */
 const char *xfer_header(const struct xfer *t, const char *name);

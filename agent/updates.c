@@ -15,6 +15,7 @@
 #include "agent.h"
 #include "backoff.h"
 #include "clock.h"
+#include "firmware.h"
 #include "holds.h"
 #include "json.h"
 #include "log.h"
@@ -77,6 +78,7 @@ on_answer(const struct signer_answer *a, void *arg)
 		version = -1;
 	storages_hosts(&u->agent->storages,
 	    cJSON_GetObjectItemCaseSensitive(a->json, "storages"));
+	firmware_updates(u->agent->firmware, a->json);
 	holds_update(
 	    u->holds, cJSON_GetObjectItemCaseSensitive(a->json, "devices"));
 	/* One that answers at once without news must not be asked in a loop. */

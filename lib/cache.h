@@ -129,6 +129,9 @@ int cache_adopt(struct cache *c, const uint8_t sha256[32], size_t first,
 int cache_manifest_put(struct cache *c, const struct cache_manifest *m);
 int cache_manifest_get(struct cache *c, const char *product,
     const char *channel, struct cache_manifest *m_out);
+/* Its publisher's key is no longer trusted. -ENOENT. */
+int cache_manifest_remove(
+    struct cache *c, const char *product, const char *channel);
 void cache_manifest_free(struct cache_manifest *m);
 
 /* fn returns 0 to go on. What it is given is a copy that the call frees. */

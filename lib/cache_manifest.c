@@ -170,6 +170,24 @@ cache_manifest_get(struct cache *c, const char *product, const char *channel,
 	return rc;
 }
 
+static int
+drop_manifest(MDB_txn *txn, void *arg)
+{
+	struct keep *k = arg;
+
+	return cache_del(txn, k->c->t[T_MANIFEST], k->key, strlen(k->key));
+}
+
+int
+cache_manifest_remove(struct cache *c, const char *product, const char *channel)
+{
+	char key[132];
+	struct keep k = { .c = c, .key = key };
+
+	snprintf(key, sizeof(key), "%.64s/%.64s", product, channel);
+	return cache_update(c, drop_manifest, &k);
+}
+
 void
 cache_manifest_free(struct cache_manifest *m)
 {
