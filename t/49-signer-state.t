@@ -6,9 +6,6 @@ use strict;
 use warnings;
 use Test::More;
 use Edgehaul;
-use Edgehaul::Raw;
-use IO::Select;
-use POSIX ();
 use Time::HiRes qw(time sleep);
 
 my $slow = Edgehaul::slowness();
@@ -123,18 +120,9 @@ SKIP: {
 
 # ---- a thousand gateways wait ------------------------------------------------
 
-sub long_polls { (metrics() =~ /^edgehaul_signer_long_polls (\d+)$/m)[0] }
-my $version = Edgehaul::http('GET', $s->url . '/v1/updates', token => $gw)
-    ->{json}{version};
-my ($at) = $s->url =~ m{//(.*)};
-my @polls = map {
-	my $c = Edgehaul::Raw->new($at) or die "connect: $!";
-	$c->send("GET /v1/updates?after=$version HTTP/1.1\r\nHost: $at\r\n"
-		. "Authorization: Bearer $gw\r\n\r\n");
-	$c;
-} 1 .. 1000;
-ok(wait_for(sub { long_polls() == 1000 }, 30), 'a thousand long polls wait')
-    or diag(long_polls());
+my @polls = $s->polls($gw, 1000);
+ok(wait_for(sub { $s->metric('long_polls') == 1000 }, 30), 'a thousand long polls wait')
+    or diag($s->metric('long_polls'));
 my $began = time;
 sign_at($s, 'file') for 1 .. 20;
 cmp_ok(time - $began, '<', 2 * $slow, 'signing goes on meanwhile');
@@ -148,7 +136,7 @@ my $took = time - $began;
 is($told, 1000, 'all are told of a block');
 cmp_ok($took, '<', 2 * $slow, sprintf 'in %.2f s', $took);
 @polls = ();
-ok(wait_for(sub { long_polls() == 0 }), 'none is left');
+ok(wait_for(sub { $s->metric('long_polls') == 0 }), 'none is left');
 
 # ---- a full database ----------------------------------------------------------
 

@@ -187,6 +187,7 @@ my %package = (
 	azurite => 'nodejs npm, then: npm ci in t/',
 	postgresql => 'postgresql',
 	promtool => 'prometheus',
+	pg_dump => 'postgresql-client',
 	prism => 'nodejs npm, then: npm ci in t/',
 	mdb_copy => 'lmdb-utils',
 	setpriv => 'util-linux',

@@ -5,6 +5,7 @@ use warnings;
 use parent -norequire, 'Edgehaul::Daemon';
 use Edgehaul ();
 use Edgehaul::Daemon;
+use Edgehaul::Raw;
 
 # dir; conf: more lines for [signer]; port: a fixed one.
 sub new {
@@ -58,6 +59,29 @@ sub storage {
 	my $r = $self->rest('PUT', "/v1/storages/$name", json => \%fields);
 	die "storage $name: $r->{status} $r->{content}\n" if !$r->{success};
 	return $self;
+}
+
+# As many gateways as that, all with one token, that wait for news: open
+# connections with GET /v1/updates on them.
+sub polls {
+	my ($self, $token, $n) = @_;
+	my $version = Edgehaul::http('GET', "$self->{url}/v1/updates",
+	    token => $token)->{json}{version};
+	my ($at) = $self->{url} =~ m{//(.*)};
+	return map {
+		my $c = Edgehaul::Raw->new($at) or die "connect: $!\n";
+		$c->send("GET /v1/updates?after=$version HTTP/1.1\r\n"
+			. "Host: $at\r\nAuthorization: Bearer $token\r\n\r\n");
+		$c;
+	} 1 .. $n;
+}
+
+# A number of /metrics, which needs a metrics_address.
+sub metric {
+	my ($self, $name) = @_;
+	my ($address) = $self->log =~ /.*name=metrics address=(\S+)/s;
+	my $r = Edgehaul::http('GET', "http://$address/metrics");
+	return ($r->{content} =~ /^edgehaul_signer_\Q$name\E (\S+)$/m)[0];
 }
 
 1;
