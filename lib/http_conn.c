@@ -199,13 +199,19 @@ conn_free(struct conn *c)
 	server_check_drained(hs);
 }
 
+const char *
+conn_peer(const struct conn *c)
+{
+	return c->address != NULL ? c->address->text : "unix";
+}
+
 /* Answer a message that is refused as such; nothing of it goes on. */
 static void
 refuse(struct conn *c, int status, const char *why)
 {
 	struct http_head none = { .method = "", .target = "", .host = "" };
 
-	server_tell(c->hs, c->peer, status, why);
+	server_tell(c->hs, conn_peer(c), status, why);
 	if (c->rq == NULL) {
 		none.minor = 1;
 		none.text = NULL;
@@ -335,6 +341,8 @@ step_body(struct conn *c)
 		rq->sink->end(rq, rq->sink_arg);
 		return true;
 	}
+	if (c->hs->hold && c->in_n == 0)
+		return false;
 	rc = io_fill(c);
 	if (rc <= 0)
 		return rc < 0 ? body_eof(c) : false;
@@ -547,7 +555,7 @@ conn_expired(struct conn *c)
 		refuse(c, 408, "the request head took too long");
 		break;
 	case CONN_BODY:
-		if (c->paused || c->rq->body_done)
+		if (c->paused || c->hs->hold || c->rq->body_done)
 			server_deadline(
 			    c, c->hs->now + c->hs->set.head_timeout_ms);
 		else
@@ -570,7 +578,7 @@ conn_expired(struct conn *c)
 }
 
 void
-conn_new(struct listener *l, int fd, const char *peer, struct address *a)
+conn_new(struct listener *l, int fd, struct address *a)
 {
 	struct http_server *hs = l->hs;
 	struct conn *c = xcalloc(1, sizeof(*c));
@@ -582,7 +590,6 @@ conn_new(struct listener *l, int fd, const char *peer, struct address *a)
 	c->address = a;
 	c->state = l->tls != NULL ? CONN_HELLO : CONN_IDLE;
 	c->active_ms = hs->now;
-	strncpy(c->peer, peer, sizeof(c->peer) - 1);
 	TAILQ_INIT(&c->out);
 	http_head_reader_init(&c->reader, hs->set.head_max);
 	if (l->tls != NULL) {

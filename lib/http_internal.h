@@ -52,6 +52,7 @@ struct address {
 	LIST_ENTRY(address) link;
 	struct in6_addr ip; /* IPv4 is mapped */
 	unsigned n;
+	char text[INET6_ADDRSTRLEN];
 };
 
 /* A piece of output: octets, or a part of a file. */
@@ -90,8 +91,7 @@ struct http_collect {
 
 struct param {
 	const char *name; /* in the route's path, up to '/' or NUL */
-	const char *value;
-	unsigned at, n; /* of the decoded path */
+	unsigned at, n;   /* of the decoded path and its copy */
 };
 #define PARAMS_MAX 5
 
@@ -142,10 +142,10 @@ struct conn {
 	struct http_server *hs;
 	struct http_request *rq;
 	struct ssl_st *ssl;
-	struct address *address;
-	int64_t deadline;   /* 0: none */
-	int64_t slot_ms;    /* when its slot is looked at */
-	int64_t active_ms;  /* last octet either way */
+	struct address *address; /* NULL: a Unix socket */
+	int64_t deadline;        /* 0: none */
+	int64_t slot_ms;         /* when its slot is looked at */
+	int64_t active_ms;       /* last octet either way */
 	uint64_t moved;     /* octets: sent in this reply; dropped in linger */
 	uint64_t sent_seen; /* of them, acknowledged when last looked */
 	const char *in;     /* unparsed input, in ahead or hs->buf */
@@ -159,7 +159,6 @@ struct conn {
 	struct http_head_reader reader;
 	struct event ev; /* edge-triggered, so it stands as long as we do */
 	char *peer_name; /* CN of the verified certificate */
-	char peer[INET6_ADDRSTRLEN];
 };
 
 struct listener {
@@ -184,6 +183,7 @@ struct http_server {
 	struct event *turn, *tick;
 	struct conns due; /* to be run when the loop turns */
 	bool in_turn, draining;
+	bool hold;               /* no body is read */
 	struct conns idle, busy; /* the idle ones in order of time */
 	unsigned conns_n;
 	struct conns wheel[WHEEL + 1];
@@ -209,8 +209,9 @@ void server_deadline(struct conn *c, int64_t at_ms);
 void server_turn(struct conn *c);
 /* Make room for one more connection; false if no one may go. */
 bool server_evict(struct http_server *hs);
+/* One more connection of ip, which is written `text`; NULL: too many. */
 struct address *server_address(
-    struct http_server *hs, const struct in6_addr *ip);
+    struct http_server *hs, const struct in6_addr *ip, const char *text);
 void server_address_drop(struct address *a);
 /* Called when a connection is gone. */
 void server_check_drained(struct http_server *hs);
@@ -225,7 +226,9 @@ void listener_free(struct listener *l);
 
 /* http_conn.c */
 /* Take fd, accepted from l. */
-void conn_new(struct listener *l, int fd, const char *peer, struct address *a);
+void conn_new(struct listener *l, int fd, struct address *a);
+/* Its address as text, "unix" if it has none. */
+const char *conn_peer(const struct conn *c);
 /* Do all that can be done now. */
 void conn_run(struct conn *c);
 /* The deadline has passed. */

@@ -143,7 +143,8 @@ int
 io_fill(struct conn *c)
 {
 	struct http_server *hs = c->hs;
-	size_t want = hs->ahead < AHEAD_MAX ? READ_MAX : READ_SMALL;
+	bool much = hs->ahead < AHEAD_MAX && !hs->hold;
+	size_t want = much ? READ_MAX : READ_SMALL;
 	ssize_t k;
 
 	if (c->in_n > 0)

@@ -88,7 +88,7 @@ welcome(struct listener *l, int fd, const struct sockaddr_storage *ss)
 			inet_ntop(AF_INET, &ip.s6_addr[12], peer, sizeof(peer));
 		else
 			inet_ntop(AF_INET6, &ip, peer, sizeof(peer));
-		a = server_address(hs, &ip);
+		a = server_address(hs, &ip, peer);
 		if (a == NULL) {
 			server_tell(hs, peer, 0, "too many connections of it");
 			close(fd);
@@ -101,7 +101,7 @@ welcome(struct listener *l, int fd, const struct sockaddr_storage *ss)
 		close(fd);
 		return;
 	}
-	conn_new(l, fd, peer, a);
+	conn_new(l, fd, a);
 }
 
 static void

@@ -114,19 +114,15 @@ has_method(const char *list, const char *method)
 	return false;
 }
 
-/* Cut the copy of the path into the values of the parameters. */
+/* Cut the copy of the path, which follows it, into the parameters' values. */
 static void
 cut_params(struct http_request *rq)
 {
 	char *copy = rq->path + strlen(rq->path) + 1;
 
 	memcpy(copy, rq->path, strlen(rq->path) + 1);
-	for (unsigned i = 0; i < rq->params_n; i++) {
-		struct param *p = &rq->params[i];
-
-		copy[p->at + p->n] = '\0';
-		p->value = copy + p->at;
-	}
+	for (unsigned i = 0; i < rq->params_n; i++)
+		copy[rq->params[i].at + rq->params[i].n] = '\0';
 }
 
 /* "GET HEAD" "PUT" to "GET, HEAD, PUT" */
@@ -207,7 +203,8 @@ http_request_param(const struct http_request *rq, const char *name)
 	for (unsigned i = 0; i < rq->params_n; i++)
 		if (strcspn(rq->params[i].name, "/") == n &&
 		    memcmp(rq->params[i].name, name, n) == 0)
-			return rq->params[i].value;
+			return rq->path + strlen(rq->path) + 1 +
+			    rq->params[i].at;
 	return NULL;
 }
 
@@ -263,10 +260,22 @@ http_request_header(const struct http_request *rq, const char *name)
 	return http_head_get(&rq->head, name);
 }
 
+void
+http_request_forget_head(struct http_request *rq)
+{
+	struct http_head *h = &rq->head;
+
+	rq->query = h->target = h->host = "";
+	h->method = strcmp(h->method, "HEAD") == 0 ? "HEAD" : "";
+	h->headers_n = 0;
+	free(h->text);
+	h->text = NULL;
+}
+
 const char *
 http_request_peer(const struct http_request *rq)
 {
-	return rq->conn->peer;
+	return conn_peer(rq->conn);
 }
 
 bool

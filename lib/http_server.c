@@ -164,6 +164,25 @@ server_enter(struct conn *c)
 		c->hs->now = clock_ms();
 }
 
+void
+http_server_hold(struct http_server *hs, bool hold)
+{
+	int64_t grace = clock_ms() + hs->set.head_timeout_ms;
+	struct conn *c;
+
+	if (hs->hold == hold)
+		return;
+	hs->hold = hold;
+	if (hold)
+		return;
+	TAILQ_FOREACH(c, &hs->busy, link)
+	if (c->state == CONN_BODY) {
+		if (c->deadline < grace)
+			server_deadline(c, grace);
+		server_turn(c);
+	}
+}
+
 /* ---- who must go --------------------------------------------------------- */
 
 bool
@@ -207,7 +226,8 @@ bucket(const struct http_server *hs, const struct in6_addr *ip)
 }
 
 struct address *
-server_address(struct http_server *hs, const struct in6_addr *ip)
+server_address(
+    struct http_server *hs, const struct in6_addr *ip, const char *text)
 {
 	unsigned b = bucket(hs, ip);
 	struct address *a;
@@ -221,6 +241,7 @@ server_address(struct http_server *hs, const struct in6_addr *ip)
 	if (a == NULL) {
 		a = xcalloc(1, sizeof(*a));
 		a->ip = *ip;
+		snprintf(a->text, sizeof(a->text), "%s", text);
 		LIST_INSERT_HEAD(&hs->addresses[b], a, link);
 	}
 	a->n++;

@@ -79,6 +79,12 @@ int http_server_set_tls(
     struct http_server *hs, const char *name, struct ssl_ctx_st *tls);
 /* The TCP port of the listener of that name; -ENOENT. */
 int http_server_port(const struct http_server *hs, const char *name);
+/*
+ * While held, no more of any request body is read: for who is behind with all
+ * of them together, so that what waits in memory stays bounded however many
+ * send. Deadlines of bodies wait meanwhile.
+ */
+void http_server_hold(struct http_server *hs, bool hold);
 /* Take no new connection, end idle ones, let running requests finish; then
  * `drained` is called once (at once if there are none). */
 void http_server_drain(
@@ -103,6 +109,12 @@ const char *http_request_query(const struct http_request *rq);
 const char *http_request_query_get(struct http_request *rq, const char *name);
 const char *http_request_header(
     const struct http_request *rq, const char *name);
+/*
+ * Give back the memory of method, target, query and headers, of which the
+ * handler needs no more: whoever waits for a slow body calls it. They read as
+ * empty from then on; what was got of them before is gone.
+ */
+void http_request_forget_head(struct http_request *rq);
 /* Peer address without port, "unix" for a Unix socket. */
 const char *http_request_peer(const struct http_request *rq);
 /* "ADDRESS:PORT" where the request came in, "" for a Unix socket. */

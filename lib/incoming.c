@@ -15,7 +15,8 @@
  * Memory: small bodies are held until they are complete (one hand-over, one
  * turn of a thread), but only of clients that send them within HELD_MS, and
  * while all that is held stays under HELD_MAX; else each piece goes to the disk
- * as it comes.
+ * as it comes. What waits for the disk is bounded by QUEUED_ALL and what one
+ * read brings: beyond it nobody's octets are taken.
  */
 #include "incoming.h"
 
@@ -47,11 +48,11 @@
 #define COMMITTERS_DEFAULT 32
 #define STACK (128 * 1024)
 #define HELD_ONE (256 * 1024)        /* held of one upload at most */
-#define HELD_MAX (2 * 1024 * 1024)   /* of all */
+#define HELD_MAX (1 * 1024 * 1024)   /* of all */
 #define HELD_MS 250                  /* a slow client holds nothing */
 #define QUEUED_HIGH (1024 * 1024)    /* of one upload: pause its client */
 #define QUEUED_LOW (256 * 1024)      /* go on */
-#define QUEUED_ALL (8 * 1024 * 1024) /* of all uploads: pause whoever adds */
+#define QUEUED_ALL (3 * 1024 * 1024) /* of all uploads: nobody sends more */
 #define SYNC_FIRST (1024 * 1024) /* larger: sync the body before the footer */
 #define IOV 32
 
@@ -78,16 +79,16 @@ struct spool_upload {
 	void *arg;
 	/* under the mutex */
 	struct pieces pieces;
-	size_t queued;
+	size_t queued; /* not yet written */
 	enum ending ending;
 	bool queued_up, running, tell_room, over, posted;
 	/* of the thread that runs it */
 	uint64_t temp;
 	int fd, rc;
-	uint64_t written;
-	EVP_MD_CTX *md, *md5; /* md5: only if it is to be compared */
-	struct spool_expect want;
-	struct spool_item item; /* texts are the upload's own */
+	uint64_t size, written;    /* size: of the body so far */
+	EVP_MD_CTX *md, *md5;      /* md5: only if it is to be compared */
+	struct spool_expect *want; /* NULL: nothing is */
+	struct spool_item *item;   /* of a commit; texts are the upload's own */
 };
 TAILQ_HEAD(uploads, spool_upload);
 
@@ -100,6 +101,19 @@ struct fresh {
 	struct spool_item item;
 };
 
+/*
+ * A committer. Whoever became idle last is woken first: its stack and its CPU's
+ * cache are warm, and the stacks that a quiet gateway never needs stay
+ * untouched.
+ */
+struct thread {
+	SLIST_ENTRY(thread) link;
+	struct incoming *in;
+	pthread_t id;
+	pthread_cond_t cond;
+	bool idle;
+};
+
 struct incoming {
 	const struct layout *l;
 	struct incoming_options opt;
@@ -110,13 +124,14 @@ struct incoming {
 	int efd;
 	uint64_t reserved; /* the loop's */
 	size_t held;       /* the loop's */
-	pthread_t *threads;
-	pthread_mutex_t mutex; /* guards what follows */
-	pthread_cond_t cond;
+	struct thread *threads;
+	pthread_mutex_t mutex;     /* guards what follows */
+	SLIST_HEAD(, thread) idle; /* who came last is first */
 	struct uploads work, finished;
 	unsigned live; /* uploads not yet freed */
 	size_t queued;
 	bool stop, woken;
+	bool behind, caught_up; /* caught_up: and the loop is to be told */
 	TAILQ_HEAD(, fresh) fresh;
 	uint64_t fresh_n, next_seq, next_temp;
 	atomic_uint failures; /* written under the mutex */
@@ -156,7 +171,7 @@ open_temp(struct spool_upload *u)
 	if (u->md == NULL ||
 	    EVP_DigestInit_ex2(u->md, u->in->sha256, NULL) != 1)
 		return -ENOMEM;
-	if (u->want.has_md5) {
+	if (u->want != NULL && u->want->has_md5) {
 		u->md5 = EVP_MD_CTX_new();
 		if (u->md5 == NULL ||
 		    EVP_DigestInit_ex2(u->md5, EVP_md5(), NULL) != 1)
@@ -201,7 +216,7 @@ hash_pieces(struct spool_upload *u, const struct pieces *ps)
 		EVP_DigestUpdate(u->md, p->data, p->n);
 		if (u->md5 != NULL)
 			EVP_DigestUpdate(u->md5, p->data, p->n);
-		u->item.size += p->n;
+		u->size += p->n;
 	}
 }
 
@@ -229,6 +244,44 @@ write_pieces(struct spool_upload *u, struct pieces *ps, const struct iovec *end)
 }
 
 /* ---- threads: committing ------------------------------------------------- */
+
+/* Wake the loop. Called with the mutex held. */
+static void
+wake_loop(struct incoming *in)
+{
+	uint64_t one = 1;
+
+	if (in->woken)
+		return;
+	in->woken = true;
+	if (write(in->efd, &one, sizeof(one)) < 0)
+		log_error(
+		    "incoming: cannot wake the loop: %s", strerror(errno));
+}
+
+/* What was taken of u is written, or never will be. */
+static void
+give_back(struct spool_upload *u, struct pieces *ps)
+{
+	struct incoming *in = u->in;
+	struct piece *p;
+	size_t n = 0;
+
+	STAILQ_FOREACH(p, ps, link)
+	n += p->n;
+	if (n == 0)
+		return;
+	pieces_free(ps);
+	pthread_mutex_lock(&in->mutex);
+	u->queued -= n;
+	in->queued -= n;
+	if (in->behind && in->queued < QUEUED_ALL / 2) {
+		in->behind = false;
+		in->caught_up = true;
+		wake_loop(in);
+	}
+	pthread_mutex_unlock(&in->mutex);
+}
 
 /* Tell what has become certain, in order. Called with the mutex held. */
 static void
@@ -258,8 +311,8 @@ number_new(struct spool_upload *u)
 	TAILQ_INSERT_TAIL(&in->fresh, f, link);
 	in->fresh_n++;
 	pthread_mutex_unlock(&in->mutex);
-	u->item.seq = f->seq;
-	layout_id(in->l->epoch, f->seq, u->item.id);
+	u->item->seq = f->seq;
+	layout_id(in->l->epoch, f->seq, u->item->id);
 	return f;
 }
 
@@ -295,18 +348,18 @@ number_settle(
 static struct iovec
 make_footer(const struct spool_upload *u, unsigned flags)
 {
-	struct footer f = { .size = u->item.size,
-		.seq = u->item.seq,
+	struct footer f = { .size = u->item->size,
+		.seq = u->item->seq,
 		.epoch = u->in->l->epoch,
 		.flags = flags,
-		.received_wall_ms = u->item.received_wall_ms,
-		.device = u->item.device,
-		.name = u->item.name,
-		.type = u->item.type,
-		.address = u->item.address };
+		.received_wall_ms = u->item->received_wall_ms,
+		.device = u->item->device,
+		.name = u->item->name,
+		.type = u->item->type,
+		.address = u->item->address };
 	struct iovec v;
 
-	memcpy(f.sha256, u->item.sha256, sizeof(f.sha256));
+	memcpy(f.sha256, u->item->sha256, sizeof(f.sha256));
 	v.iov_base = footer_encode(&f, &v.iov_len);
 	return v;
 }
@@ -319,19 +372,20 @@ check_digests(struct spool_upload *u)
 	uint8_t md5[16];
 	uint64_t seq;
 
-	EVP_DigestFinal_ex(u->md, u->item.sha256, NULL);
-	if (u->want.has_sha256 &&
-	    memcmp(u->want.sha256, u->item.sha256, 32) != 0)
+	u->item->size = u->size;
+	EVP_DigestFinal_ex(u->md, u->item->sha256, NULL);
+	if (u->want != NULL && u->want->has_sha256 &&
+	    memcmp(u->want->sha256, u->item->sha256, 32) != 0)
 		return -EBADMSG;
 	if (u->md5 != NULL) {
 		EVP_DigestFinal_ex(u->md5, md5, NULL);
-		if (memcmp(u->want.md5, md5, 16) != 0)
+		if (memcmp(u->want->md5, md5, 16) != 0)
 			return -EBADMSG;
 	}
-	if (!repeat_find(in->repeat, u->item.device, u->item.name,
-		u->item.sha256, clock_ms(), &seq))
+	if (!repeat_find(in->repeat, u->item->device, u->item->name,
+		u->item->sha256, clock_ms(), &seq))
 		return 0;
-	layout_id(in->l->epoch, seq, u->item.id);
+	layout_id(in->l->epoch, seq, u->item->id);
 	return -EEXIST;
 }
 
@@ -344,9 +398,9 @@ commit(struct spool_upload *u, struct pieces *ps)
 	int rc = check_digests(u);
 	char temp[24];
 
-	if (rc == 0 && u->item.size > SYNC_FIRST) {
+	if (rc == 0 && u->size > SYNC_FIRST) {
 		rc = write_pieces(u, ps, NULL);
-		pieces_free(ps);
+		give_back(u, ps);
 		if (rc == 0 && fdatasync(u->fd) != 0)
 			rc = -errno;
 		flags = FOOTER_F_BODY_SYNCED;
@@ -357,15 +411,16 @@ commit(struct spool_upload *u, struct pieces *ps)
 	footer = make_footer(u, flags);
 	rc = write_pieces(u, ps, &footer);
 	free(footer.iov_base);
+	give_back(u, ps);
 	if (rc == 0) {
 		temp_name(u, temp);
-		rc = folders_publish(u->in->folders, u->item.seq,
+		rc = folders_publish(u->in->folders, u->item->seq,
 		    u->in->l->incoming, temp, u->fd, u->in->opt.sync_single);
 	}
-	number_settle(u->in, f, &u->item, rc);
+	number_settle(u->in, f, u->item, rc);
 	if (rc == 0)
-		repeat_add(u->in->repeat, u->item.device, u->item.name,
-		    u->item.sha256, clock_ms(), u->item.seq);
+		repeat_add(u->in->repeat, u->item->device, u->item->name,
+		    u->item->sha256, clock_ms(), u->item->seq);
 	return rc;
 }
 
@@ -407,22 +462,38 @@ cleanup(struct spool_upload *u, bool keep)
 
 /* ---- threads: the pool --------------------------------------------------- */
 
+/* There is work for one more. Called with the mutex held. */
+static void
+wake_one(struct incoming *in)
+{
+	struct thread *t = SLIST_FIRST(&in->idle);
+
+	if (t == NULL)
+		return; /* whoever ends first takes it */
+	SLIST_REMOVE_HEAD(&in->idle, link);
+	t->idle = false;
+	pthread_cond_signal(&t->cond);
+}
+
+/* Called with the mutex held. */
+static void
+wait_for_work(struct incoming *in, struct thread *me)
+{
+	SLIST_INSERT_HEAD(&in->idle, me, link);
+	me->idle = true;
+	while (me->idle)
+		pthread_cond_wait(&me->cond, &in->mutex);
+}
+
 /* Hand it back to the loop. Called with the mutex held. */
 static void
 post(struct incoming *in, struct spool_upload *u)
 {
-	uint64_t one = 1;
-
 	if (u->posted)
 		return; /* the loop will see its state of then */
 	u->posted = true;
 	TAILQ_INSERT_TAIL(&in->finished, u, finished);
-	if (in->woken)
-		return;
-	in->woken = true;
-	if (write(in->efd, &one, sizeof(one)) < 0)
-		log_error(
-		    "incoming: cannot wake the loop: %s", strerror(errno));
+	wake_loop(in);
 }
 
 static int
@@ -443,7 +514,6 @@ run(struct incoming *in, struct spool_upload *u)
 {
 	struct pieces ps = STAILQ_HEAD_INITIALIZER(ps);
 	enum ending ending = u->ending;
-	size_t n = u->queued;
 	int rc = 0;
 
 	STAILQ_CONCAT(&ps, &u->pieces);
@@ -459,18 +529,16 @@ run(struct incoming *in, struct spool_upload *u)
 		u->rc = rc;
 	if (ending != OPEN || u->rc != 0)
 		cleanup(u, ending == COMMIT && u->rc == 0);
-	pieces_free(&ps);
+	give_back(u, &ps);
 	pthread_mutex_lock(&in->mutex);
 	u->running = false;
-	u->queued -= n;
-	in->queued -= n;
 	if (ending != OPEN) {
 		u->over = true;
 		post(in, u);
 	} else if (!STAILQ_EMPTY(&u->pieces) || u->ending != OPEN) {
 		u->queued_up = true;
 		TAILQ_INSERT_TAIL(&in->work, u, link);
-		pthread_cond_signal(&in->cond);
+		wake_one(in);
 	} else if (u->rc != 0 || (u->tell_room && u->queued <= QUEUED_LOW)) {
 		u->tell_room = true;
 		post(in, u);
@@ -480,7 +548,8 @@ run(struct incoming *in, struct spool_upload *u)
 static void *
 committer(void *arg)
 {
-	struct incoming *in = arg;
+	struct thread *me = arg;
+	struct incoming *in = me->in;
 
 	pthread_mutex_lock(&in->mutex);
 	for (;;) {
@@ -493,7 +562,7 @@ committer(void *arg)
 		} else if (in->stop) {
 			break;
 		} else {
-			pthread_cond_wait(&in->cond, &in->mutex);
+			wait_for_work(in, me);
 		}
 	}
 	pthread_mutex_unlock(&in->mutex);
@@ -511,10 +580,14 @@ upload_free(struct spool_upload *u)
 	pthread_mutex_lock(&in->mutex);
 	in->live--;
 	pthread_mutex_unlock(&in->mutex);
-	free(u->item.device);
-	free(u->item.name);
-	free(u->item.type);
-	free(u->item.address);
+	if (u->item != NULL) {
+		free(u->item->device);
+		free(u->item->name);
+		free(u->item->type);
+		free(u->item->address);
+		free(u->item);
+	}
+	free(u->want);
 	free(u);
 }
 
@@ -530,7 +603,7 @@ on_posted(struct spool_upload *u, bool over, int rc)
 		return;
 	}
 	if (u->fn != NULL)
-		u->fn(rc, rc == 0 || rc == -EEXIST ? &u->item : NULL, u->arg);
+		u->fn(rc, rc == 0 || rc == -EEXIST ? u->item : NULL, u->arg);
 	upload_free(u);
 }
 
@@ -539,6 +612,7 @@ on_wake(evutil_socket_t fd, short what, void *arg)
 {
 	struct incoming *in = arg;
 	struct spool_upload *u;
+	bool caught_up;
 	uint64_t n;
 
 	if (read(in->efd, &n, sizeof(n)) < 0 && errno != EAGAIN)
@@ -556,7 +630,11 @@ on_wake(evutil_socket_t fd, short what, void *arg)
 			on_posted(u, over, rc);
 		pthread_mutex_lock(&in->mutex);
 	}
+	caught_up = in->caught_up;
+	in->caught_up = false;
 	pthread_mutex_unlock(&in->mutex);
+	if (caught_up && in->opt.on_behind != NULL)
+		in->opt.on_behind(false, in->opt.behind_arg);
 }
 
 struct incoming *
@@ -580,18 +658,23 @@ incoming_new(struct event_base *base, const struct layout *l,
 	TAILQ_INIT(&in->fresh);
 	in->folders = folders_new(l);
 	pthread_mutex_init(&in->mutex, NULL);
-	pthread_cond_init(&in->cond, NULL);
+	SLIST_INIT(&in->idle);
 	in->efd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	in->wake = event_new(base, in->efd, EV_READ | EV_PERSIST, on_wake, in);
 	event_add(in->wake, NULL);
 	in->threads = xcalloc(in->opt.committers, sizeof(*in->threads));
 	pthread_attr_init(&at);
 	pthread_attr_setstacksize(&at, STACK);
-	for (unsigned i = 0; i < in->opt.committers; i++)
-		if (pthread_create(&in->threads[i], &at, committer, in) != 0) {
+	for (unsigned i = 0; i < in->opt.committers; i++) {
+		struct thread *t = &in->threads[i];
+
+		t->in = in;
+		pthread_cond_init(&t->cond, NULL);
+		if (pthread_create(&t->id, &at, committer, t) != 0) {
 			log_error("incoming: no thread: stopping");
 			abort();
 		}
+	}
 	pthread_attr_destroy(&at);
 	return in;
 }
@@ -603,10 +686,11 @@ incoming_free(struct incoming *in)
 		return;
 	pthread_mutex_lock(&in->mutex);
 	in->stop = true;
-	pthread_cond_broadcast(&in->cond);
+	while (!SLIST_EMPTY(&in->idle))
+		wake_one(in);
 	pthread_mutex_unlock(&in->mutex);
 	for (unsigned i = 0; i < in->opt.committers; i++)
-		pthread_join(in->threads[i], NULL);
+		pthread_join(in->threads[i].id, NULL);
 	on_wake(in->efd, 0, in);
 	assert(in->live == 0); /* the caller aborts what it had open */
 	event_free(in->wake);
@@ -615,7 +699,8 @@ incoming_free(struct incoming *in)
 	repeat_free(in->repeat);
 	EVP_MD_free((EVP_MD *)in->sha256);
 	pthread_mutex_destroy(&in->mutex);
-	pthread_cond_destroy(&in->cond);
+	for (unsigned i = 0; i < in->opt.committers; i++)
+		pthread_cond_destroy(&in->threads[i].cond);
 	free(in->threads);
 	free(in);
 }
@@ -642,7 +727,9 @@ incoming_begin(struct incoming *in, uint64_t size)
 void
 incoming_expect(struct spool_upload *u, const struct spool_expect *want)
 {
-	u->want = *want;
+	if (u->want == NULL)
+		u->want = xmalloc(sizeof(*u->want));
+	*u->want = *want;
 }
 
 /* Give what is held, and the wish to end, to the pool. */
@@ -650,7 +737,7 @@ static bool
 submit(struct spool_upload *u, enum ending ending)
 {
 	struct incoming *in = u->in;
-	bool pause;
+	bool pause, now_behind = false;
 
 	pthread_mutex_lock(&in->mutex);
 	STAILQ_CONCAT(&u->pieces, &u->held);
@@ -658,18 +745,24 @@ submit(struct spool_upload *u, enum ending ending)
 	in->queued += u->held_n;
 	if (u->ending == OPEN)
 		u->ending = ending;
-	pause =
-	    u->queued > QUEUED_HIGH || in->queued > QUEUED_ALL || u->rc != 0;
+	pause = u->queued > QUEUED_HIGH || u->rc != 0;
+	if (in->queued > QUEUED_ALL && !in->behind) {
+		in->behind = true;
+		in->caught_up = false;
+		now_behind = in->opt.on_behind != NULL;
+	}
 	if (pause && ending == OPEN)
 		u->tell_room = true;
 	if (!u->queued_up && !u->running) {
 		u->queued_up = true;
 		TAILQ_INSERT_TAIL(&in->work, u, link);
-		pthread_cond_signal(&in->cond);
+		wake_one(in);
 	}
 	pthread_mutex_unlock(&in->mutex);
 	in->held -= u->held_n;
 	u->held_n = 0;
+	if (now_behind)
+		in->opt.on_behind(true, in->opt.behind_arg);
 	return pause;
 }
 
@@ -710,11 +803,12 @@ incoming_commit(struct spool_upload *u, const struct spool_meta *meta,
 	u->on_room = NULL;
 	u->fn = fn;
 	u->arg = arg;
-	u->item.device = xstrdup(meta->device);
-	u->item.name = xstrdup(meta->name);
-	u->item.type = xstrdup(meta->type);
-	u->item.address = xstrdup(meta->address);
-	u->item.received_wall_ms = clock_wall_ms();
+	u->item = xcalloc(1, sizeof(*u->item));
+	u->item->device = xstrdup(meta->device);
+	u->item->name = xstrdup(meta->name);
+	u->item->type = xstrdup(meta->type);
+	u->item->address = xstrdup(meta->address);
+	u->item->received_wall_ms = clock_wall_ms();
 	submit(u, COMMIT);
 }
 

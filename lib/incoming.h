@@ -31,6 +31,8 @@ struct incoming_options {
 	void (*on_durable)(uint64_t seq, struct spool_item *item, void *arg);
 	void *arg;
 	atomic_bool *read_only; /* set when the disk said EROFS */
+	void (*on_behind)(bool behind, void *arg); /* as in spool_options */
+	void *behind_arg;
 };
 
 struct incoming *incoming_new(struct event_base *base, const struct layout *l,

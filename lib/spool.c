@@ -363,7 +363,9 @@ open_writer(struct spool *sp)
 		.repeat_window_ms = sp->opt.repeat_window_ms,
 		.on_durable = on_durable,
 		.arg = sp,
-		.read_only = &sp->read_only };
+		.read_only = &sp->read_only,
+		.on_behind = sp->opt.on_behind,
+		.behind_arg = sp->opt.behind_arg };
 	int rc = recover_empty_incoming(&sp->l);
 
 	if (rc == 0)

@@ -50,6 +50,12 @@ struct spool_options {
 	int64_t repeat_window_ms;    /* 0: repeats are not recognised */
 	int64_t scrub_pause_ms;      /* between two items that are read back, to
 					find damage early; 0: they are not */
+	/*
+	 * The disk is behind with all uploads together (true): take no more
+	 * octets until it has caught up (false). On the loop; may be NULL.
+	 */
+	void (*on_behind)(bool behind, void *arg);
+	void *behind_arg;
 };
 
 #define SPOOL_ID_LEN 32 /* hex digits: 16 of the epoch, 16 of the sequence */

@@ -26,8 +26,9 @@ over_share(struct upload *up)
 	struct shares may = shares_of(px->conf, up->who.camera);
 	/* Whose name is only a claim. */
 	const char *address =
-	    px->conf->count_addresses && up->who.camera == NULL ? up->address
-								: NULL;
+	    px->conf->count_addresses && up->who.camera == NULL
+	    ? http_request_peer(up->rq)
+	    : NULL;
 	char text[16] = "60";
 	int wait = 0;
 
@@ -57,6 +58,7 @@ admission_check(struct upload *up)
 {
 	struct http_request *rq = up->rq;
 	const char *type = http_request_header(rq, "Content-Type");
+	struct spool_expect want;
 	const char *why;
 
 	if (!http_request_has_body(rq)) {
@@ -70,7 +72,7 @@ admission_check(struct upload *up)
 		    "raise [limits] max_upload, or that of its [camera]");
 	} else if (over_share(up)) {
 		return false;
-	} else if (expect_digests(rq, &up->want) != 0) {
+	} else if (expect_digests(rq, &want) != 0) {
 		upload_stop(up, 400, "a digest header is not readable",
 		    "send Content-MD5: BASE64 or Repr-Digest: "
 		    "sha-256=:BASE64:, or none");

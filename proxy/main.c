@@ -151,6 +151,16 @@ floor_octets(const struct gateway_conf *c)
 	    c->free_floor.percent / 100);
 }
 
+static void
+on_behind(bool behind, void *arg)
+{
+	struct proxy *px = arg;
+
+	log_debug("the disk is %s", behind ? "behind" : "in step again");
+	if (px->lan != NULL)
+		http_server_hold(px->lan, behind);
+}
+
 static int
 open_spool(struct proxy *px)
 {
@@ -160,6 +170,8 @@ open_spool(struct proxy *px)
 		.sync_single = c->sync_order == SYNC_SINGLE,
 		.max_upload = UINT64_MAX, /* upload.c knows the camera's */
 		.repeat_window_ms = c->repeat_window_ms,
+		.on_behind = on_behind,
+		.behind_arg = px,
 		.scrub_pause_ms =
 		    c->scrub_pause_ms != CONF_NONE ? c->scrub_pause_ms : 0 };
 	char *dir = gateway_conf_path(c, "spool"), *why;
@@ -299,6 +311,7 @@ proxy_free(void *self)
 	if (px->housework != NULL)
 		event_free(px->housework);
 	http_server_free(px->lan);
+	px->lan = NULL;
 	http_server_free(px->control);
 	firmware_free(px->firmware);
 	spool_close(px->spool);

@@ -22,6 +22,7 @@
 #include "blocks.h"
 #include "clock.h"
 #include "devices.h"
+#include "expect.h"
 #include "form.h"
 #include "gateway_conf.h"
 #include "http_parser.h"
@@ -286,6 +287,15 @@ on_committed(int rc, const struct spool_item *it, void *arg)
 		answer(up);
 }
 
+/* What it is called; a body that was sent to a folder has no name. */
+static const char *
+file_name(const struct file *f)
+{
+	if (f->name != NULL)
+		return f->name;
+	return f->up->who.name[0] != '\0' ? f->up->who.name : "upload";
+}
+
 static void
 commit_files(struct upload *up)
 {
@@ -295,8 +305,9 @@ commit_files(struct upload *up)
 	up->waiting += up->files_n;
 	for (unsigned i = 0; i < up->files_n; i++) {
 		struct file *f = up->files[i];
-		struct spool_meta meta = { up->who.device, f->name, f->type,
-			up->address };
+		struct spool_meta meta = { up->who.device, file_name(f),
+			f->type != NULL ? f->type : up->type,
+			http_request_peer(up->rq) };
 
 		u = f->u;
 		f->u = NULL;
@@ -348,8 +359,10 @@ upload_file_add(struct upload *up, uint64_t size, const char *name,
 	f = xcalloc(1, sizeof(*f));
 	f->up = up;
 	f->u = u;
-	f->name = xstrdup(name[0] != '\0' ? name : "upload");
-	f->type = xstrndup(type, TYPE_MAX);
+	if (name != NULL) {
+		f->name = xstrdup(name);
+		f->type = xstrndup(type, TYPE_MAX);
+	}
 	up->files =
 	    xrealloc(up->files, (up->files_n + 1) * sizeof(struct file *));
 	up->files[up->files_n++] = up->into = f;
@@ -453,7 +466,20 @@ receive(struct upload *up)
 {
 	static const struct http_sink sink = { on_data, on_end, on_lost };
 
+	http_request_forget_head(up->rq);
 	http_request_receive(up->rq, &sink, up);
+}
+
+/* The digests that the head announces; admission has seen that they can be
+ * read. */
+static void
+expect(struct upload *up)
+{
+	struct spool_expect want;
+
+	expect_digests(up->rq, &want);
+	if (want.has_sha256 || want.has_md5)
+		spool_expect(up->into->u, &want);
 }
 
 static void
@@ -468,12 +494,10 @@ reserve(struct upload *up)
 		rc = spool_room(
 		    px->spool, up->size == UINT64_MAX ? 0 : up->size, &why);
 	else
-		rc =
-		    upload_file_add(up, up->size, up->who.name, up->type, &why);
+		rc = upload_file_add(up, up->size, NULL, NULL, &why);
 	if (rc == 0) {
-		if (up->form == NULL &&
-		    (up->want.has_sha256 || up->want.has_md5))
-			spool_expect(up->into->u, &up->want);
+		if (up->form == NULL)
+			expect(up);
 		receive(up);
 	} else if (rc == -ENOSPC &&
 	    px->conf->when_full == WHEN_FULL_DROP_OLDEST &&
@@ -522,7 +546,6 @@ upload_new(struct proxy *px, struct http_request *rq, struct naming *who)
 	up->who = *who;
 	up->type = xstrndup(type != NULL ? type : "", TYPE_MAX);
 	up->size = http_request_length(rq);
-	snprintf(up->address, sizeof(up->address), "%s", http_request_peer(rq));
 	up->max = (uint64_t)(who->camera != NULL && who->camera->max_upload > 0
 		? who->camera->max_upload
 		: px->conf->max_upload);
@@ -548,8 +571,8 @@ on_upload(struct http_request *rq, void *arg)
 		return;
 	}
 	up = upload_new(px, rq, &who);
-	if (blocks_refuse(
-		px->blocks, who.device, up->address, who.by_address)) {
+	if (blocks_refuse(px->blocks, who.device, http_request_peer(rq),
+		who.by_address)) {
 		upload_stop(up, 403, "this device is blocked",
 		    "the operator in the cloud blocked it; unblock it there");
 		return;

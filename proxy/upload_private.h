@@ -23,7 +23,7 @@ struct proxy;
 struct file {
 	struct upload *up;
 	struct spool_upload *u; /* NULL: committed or dropped */
-	char *name, *type;
+	char *name, *type;      /* of a form's part; NULL: of the request */
 	int rc;
 	bool repeat, behind; /* behind: on_room() is to come */
 	char id[SPOOL_ID_LEN + 1];
@@ -36,8 +36,7 @@ struct upload {
 	struct http_request *rq; /* NULL: over */
 	unsigned waiting;        /* callbacks to come */
 	struct naming who;
-	char *type, address[64];
-	struct spool_expect want;
+	char *type;
 	struct form *form;                   /* NULL: the body is the file */
 	struct file **files, *into;          /* into: takes the octets */
 	unsigned files_n, commits, behind;   /* behind: of its files */
@@ -53,7 +52,7 @@ void upload_stop(
 /* The same for what a reservation was refused with. */
 void upload_stop_full(struct upload *up, int rc, const char *why);
 /* A file that will take octets, up->into from now on; 0 or the error of the
- * reservation. */
+ * reservation. name and type: NULL if it is the body itself. */
 int upload_file_add(struct upload *up, uint64_t size, const char *name,
     const char *type, const char **why_out);
 /* Octets for it; up->behind tells whether it can take more just now. */
