@@ -5,14 +5,14 @@ use strict;
 use warnings;
 use Test::More;
 use Edgehaul;
-use Edgehaul::Firmware;
+use Edgehaul::Publisher;
 
 Edgehaul->need_all('minisign');
 my $s = Edgehaul->signer;
 my $admin = $s->admin;
 my $pub = $s->token('publisher');
 my $gw = $s->token('gateway', '--gateway', 'gw-1');
-my $fw = Edgehaul::Firmware->new($s, token => $pub);
+my $fw = Edgehaul::Publisher->new($s, token => $pub);
 $s->start;
 $s->storage('default', type => 'FILE');
 $s->storage('other', type => 'FILE', firmwareRoot => 'fw');
@@ -117,7 +117,7 @@ sub offer {
 }
 my @good = ($fw->release('1.0.0', 1, $fw1, hw => ['1.0']));
 sub m1 { $fw->manifest('cam-x', 'stable', 1, @_) }
-my $strange = Edgehaul::Firmware->new($s, token => $pub);
+my $strange = Edgehaul::Publisher->new($s, token => $pub);
 like(errors(offer(422, 'a strange key', $strange->manifest('cam-x', 'stable', 1,
 	\@good))), qr/key that the product does not have/, 'told');
 my $bad = m1(\@good);
