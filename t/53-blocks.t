@@ -29,7 +29,16 @@ my $r = $site->put('/upload/cam-1/long.bin', 'x' x 3_000_000);
 is($r->{status}, 201, 'a long one is taken');
 my $id = $r->{json}{id};
 ok(wait_for(sub { state_of($id) eq 'sending' }), 'and being sent');
+my $began = Time::HiRes::time();
 block('cam-1', 1);
+my $between = 0; # taken before the proxy was told
+ok(wait_for(sub {
+	my $status = status_of('/upload/cam-1/at-once.jpg', jpeg());
+	$between++ if $status == 201;
+	$status == 403;
+}), 'refused at the door');
+cmp_ok(Time::HiRes::time() - $began, '<', 1 * Edgehaul::slowness(),
+	'within a second of the call');
 ok(wait_for(sub { state_of($id) eq 'held' }), 'its transfer is stopped, held')
     or diag state_of($id);
 
@@ -54,6 +63,6 @@ $signer->start;
 block('cam-1', 0);
 ok(wait_for(sub { status_of('/upload/cam-1/again.jpg', jpeg()) == 201 }),
 	'taken again');
-ok($site->drained(60, 4), 'all that was held is delivered');
+ok($site->drained(60, 4 + $between), 'all that was held is delivered');
 is($site->unbalanced, '', 'the ledger balances');
 finish;
