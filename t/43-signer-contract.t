@@ -17,6 +17,26 @@ my $gw = $s->token('gateway', '--gateway', 'gw-1');
 $s->start;
 my $prism = Edgehaul->prism($document, $s->url);
 
+# ---- is the document itself in order? -----------------------------------------
+
+sub lint {
+	my ($file) = @_;
+	local $ENV{NODE_PATH} = Edgehaul::node_modules();
+	my ($rc, $out, $err) = Edgehaul->run(Edgehaul::have('node') . '/node',
+	    Edgehaul::top_srcdir() . '/t/lib/backends/openapi-lint.js', $file);
+	return "$rc $out$err";
+}
+SKIP: {
+	need(2, 'redocly');
+	is(lint($document), '0 ', 'the linter finds nothing');
+	(my $changed = $yaml) =~ s/^ +summary: Is it alive\?\n//m
+	    or fail('the document has another form now');
+	like(lint(spit(Edgehaul->dir . '/bad.yaml', $changed)),
+	    qr{^1 error operation-summary .*~1health/get}, 'but a mistake');
+}
+
+# ---- does the signer keep to it? ------------------------------------------------
+
 # The operations of the document, and which were called.
 my (%called, @operations, $at);
 for (split /\n/, $yaml) {

@@ -189,6 +189,7 @@ my %package = (
 	promtool => 'prometheus',
 	pg_dump => 'postgresql-client',
 	prism => 'nodejs npm, then: npm ci in t/',
+	redocly => 'nodejs npm, then: npm ci in t/',
 	mdb_copy => 'lmdb-utils',
 	setpriv => 'util-linux',
 	strip => 'binutils',
@@ -202,6 +203,8 @@ sub prism_main { node_modules() . '/@stoplight/prism-cli/dist/index.js' }
 my %there = (
 	azurite => sub { have('node') && -f azurite_main() },
 	prism => sub { have('node') && -f prism_main() },
+	redocly => sub { have('node')
+		&& -d node_modules() . '/@redocly/openapi-core' },
 	'python3-h11' => sub { # Debian's own python, which has it
 		-x '/usr/bin/python3'
 		    && system('/usr/bin/python3 -c "import h11" 2>&-') == 0;
