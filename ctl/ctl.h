@@ -40,6 +40,7 @@ int ctl_show_config(struct ctl *ctl);
 int ctl_spool_stat(struct ctl *ctl);
 int ctl_spool_check(struct ctl *ctl);
 int ctl_spool_rebuild(struct ctl *ctl);
+int ctl_firmware_devices(struct ctl *ctl);
 
 /*
  * Load ctl->config. 0, or EXIT_CONFIG after all problems were printed to

@@ -54,6 +54,9 @@ static const struct command {
 	{ "spool", "rebuild", TAKES_YES | NEEDS_CONF, ctl_spool_rebuild,
 	    "spool rebuild [--yes]",
 	    "have the index made anew from the files" },
+	{ "firmware", "devices", TAKES_JSON | NEEDS_CONF, ctl_firmware_devices,
+	    "firmware devices [--json]",
+	    "what runs on the devices here, and what they fetched" },
 };
 #define COMMANDS_N (sizeof(commands) / sizeof(commands[0]))
 
@@ -130,6 +133,8 @@ run(struct ctl *ctl, char **words, int n)
 		return usage("queue needs ls or show", NULL);
 	if (c == NULL && strcmp(words[0], "spool") == 0)
 		return usage("spool needs stat, check or rebuild", NULL);
+	if (c == NULL && strcmp(words[0], "firmware") == 0)
+		return usage("firmware needs devices", NULL);
 	if (c == NULL)
 		return usage("unknown command", words[0]);
 	if (ctl->json && (c->flags & TAKES_JSON) == 0)

@@ -188,6 +188,9 @@ take_row(struct blob *b, struct look *l)
 		b->have = xcalloc(1, octets + 1);
 	if (octets > 0)
 		memcpy(b->have, l->row.bitmap, octets);
+	for (int i = 0; i < WANTS; i++) /* of these something has come */
+		if (bit_get(b->have, b->wants[i].first))
+			b->wants[i].count = 0;
 	if (l->fd < 0)
 		return;
 	if (l->list_n != 32 * b->slices) {

@@ -38,11 +38,12 @@ sub tool {
 	return $out;
 }
 
-# Octets that look like nothing, the same for each seed.
+# Octets that do not repeat, the same for each seed.
 sub octets {
 	my ($size, $seed) = @_;
+	my $block = join '', map { Digest::SHA::sha512("$seed:$_") } 1 .. 1023;
 	my ($out, $n) = ('', 0);
-	$out .= Digest::SHA::sha512("$seed:" . $n++) x 16
+	$out .= Digest::SHA::sha512("$seed/" . $n++) . $block
 	    while length $out < $size;
 	return substr $out, 0, $size;
 }
