@@ -788,6 +788,17 @@ incoming_write(struct spool_upload *u, const void *p, size_t n)
 	return submit(u, OPEN) ? 1 : 0;
 }
 
+bool
+incoming_bears_more(struct incoming *in)
+{
+	bool bears;
+
+	pthread_mutex_lock(&in->mutex);
+	bears = in->queued + in->held < QUEUED_ALL;
+	pthread_mutex_unlock(&in->mutex);
+	return bears;
+}
+
 void
 incoming_on_room(
     struct spool_upload *u, void (*fn)(int rc, void *arg), void *arg)

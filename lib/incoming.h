@@ -43,6 +43,7 @@ void incoming_free(struct incoming *in);
 struct spool_upload *incoming_begin(struct incoming *in, uint64_t size);
 void incoming_expect(struct spool_upload *u, const struct spool_expect *want);
 int incoming_write(struct spool_upload *u, const void *p, size_t n);
+bool incoming_bears_more(struct incoming *in);
 void incoming_on_room(
     struct spool_upload *u, void (*fn)(int rc, void *arg), void *arg);
 void incoming_commit(struct spool_upload *u, const struct spool_meta *meta,

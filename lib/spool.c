@@ -488,6 +488,12 @@ spool_write(struct spool_upload *u, const void *p, size_t n)
 	return incoming_write(u, p, n);
 }
 
+bool
+spool_bears_more(struct spool *sp)
+{
+	return incoming_bears_more(sp->in);
+}
+
 void
 spool_on_room(
     struct spool_upload *u, void (*on_room)(int rc, void *arg), void *arg)

@@ -135,6 +135,9 @@ bool spool_over_share(struct spool *sp, const char *device, const char *address,
 void spool_set_share(struct spool *sp, uint64_t octets, uint64_t files);
 /* Add octets (copied). 0, or 1: written fast enough, pause until on_room. */
 int spool_write(struct spool_upload *u, const void *p, size_t n);
+/* May one who was told to pause for seconds add a little all the same, so that
+ * its client is not given up for dead? */
+bool spool_bears_more(struct spool *sp);
 /* Room again after spool_write() said 1, or the disk failed (rc < 0). */
 void spool_on_room(
     struct spool_upload *u, void (*on_room)(int rc, void *arg), void *arg);

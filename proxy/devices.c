@@ -37,7 +37,7 @@ struct device {
 	TAILQ_ENTRY(device) all; /* in order of appearance */
 	char *name;
 	bool configured, told; /* told: the log knows that it is silent */
-	uint64_t uploads, bytes, refused;
+	uint64_t uploads, empty, bytes, refused;
 	int64_t since, last, last_refusal; /* 0: never */
 	int64_t expect_ms;                 /* 0: nothing is expected */
 	int64_t paid_us;                   /* until when its rate is used up */
@@ -163,6 +163,7 @@ devices_accepted(struct devices *d, const char *name, uint64_t size,
 	if (repeat)
 		return;
 	v->uploads++;
+	v->empty += size == 0;
 	v->bytes += size;
 }
 
@@ -288,6 +289,7 @@ device_json(const struct device *v, int64_t now)
 	json_add_text(o, "name", v->name);
 	cJSON_AddBoolToObject(o, "configured", v->configured);
 	json_add_int(o, "uploads", (int64_t)v->uploads);
+	json_add_int(o, "empty", (int64_t)v->empty);
 	json_add_int(o, "bytes", (int64_t)v->bytes);
 	json_add_int(o, "refused", (int64_t)v->refused);
 	add_ago(o, "last_upload", v->last, now);

@@ -42,7 +42,7 @@ void devices_look(struct devices *d, int64_t now);
 void devices_images(
     struct devices *d, const char *name, const cJSON *told, int64_t now);
 /*
- * An array of {name, configured, uploads, bytes, refused, last_upload,
+ * An array of {name, configured, uploads, empty, bytes, refused, last_upload,
  * last_refusal, last_refusal_text, expect_every, silent, silent_for,
  * images}. Times in seconds ago, null if there was none; images: null, or as
  * it was told and saved_bytes.

@@ -135,6 +135,8 @@ static const struct row storage_rows[] = {
 static const struct row camera_rows[] = {
 	{ "uploads", "camera_uploads_total", C,
 	  "Uploads of the camera since the proxy's start." },
+	{ "empty", "camera_empty_total", C,
+	  "Those of them that had no octets." },
 	{ "bytes", "camera_upload_bytes_total", C,
 	  "Octets of them." },
 	{ "refused", "camera_refused_total", C,

@@ -4,8 +4,9 @@
  * What must stay true: no 2xx before the spool says that body, metadata and
  * name are on stable storage; what is refused is refused before its body where
  * that can be known; whatever the client does, the room it reserved is given
- * back. Of a form nothing is committed before its last delimiter was there, and
- * no octet is read while any of its files is behind.
+ * back. Of a form nothing is committed before its last delimiter was there.
+ * While the disk is behind with any of its files an upload is not read, but for
+ * a little each second: cameras give up when nothing is taken for 5 s.
  *
  * An upload goes admit -> (does the name wait already?) -> reserve -> (make
  * room) -> receive -> commit -> answer. Its request may be over at any time:
@@ -17,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <event2/event.h>
 
 #include "access.h"
 #include "blocks.h"
@@ -39,6 +41,7 @@
 
 #define ROOM_EACH (1 << 20) /* ask again after so many octets */
 #define EVICT_TRIES 8
+#define NUDGE_S 1
 
 static void
 drop_files(struct upload *up)
@@ -62,6 +65,8 @@ upload_free(struct upload *up)
 		free(up->files[i]);
 	}
 	free(up->files);
+	if (up->nudge != NULL)
+		event_free(up->nudge);
 	form_free(up->form);
 	naming_fini(&up->who);
 	free(up->type);
@@ -370,6 +375,36 @@ upload_file_add(struct upload *up, uint64_t size, const char *name,
 	return 0;
 }
 
+/* The disk has been behind for seconds: one read's worth, if that is still
+ * little; then it is paused again. */
+static void
+on_nudge(evutil_socket_t fd, short what, void *arg)
+{
+	struct upload *up = arg;
+	struct timeval tv = { NUDGE_S, 0 };
+
+	if (up->rq == NULL || up->behind == 0)
+		return;
+	event_add(up->nudge, &tv);
+	if (spool_bears_more(up->px->spool))
+		http_request_resume(up->rq);
+}
+
+/* 1: read no more for now. */
+static int
+pause_if_behind(struct upload *up)
+{
+	struct timeval tv = { NUDGE_S, 0 };
+
+	if (up->behind == 0)
+		return 0;
+	if (up->nudge == NULL)
+		up->nudge = evtimer_new(up->px->base, on_nudge, up);
+	if (up->nudge != NULL && !event_pending(up->nudge, EV_TIMEOUT, NULL))
+		event_add(up->nudge, &tv);
+	return 1;
+}
+
 static bool
 has_room(struct upload *up)
 {
@@ -404,14 +439,14 @@ on_data(struct http_request *rq, const char *p, size_t n, void *arg)
 		return 0;
 	if (up->form == NULL) {
 		upload_file_take(up->into, p, n);
-		return up->behind > 0;
+		return pause_if_behind(up);
 	}
 	rc = form_feed(up->form, p, n, &why);
 	if (rc != 0 && !up->refused)
 		upload_stop(up, -rc, why,
 		    "send multipart/form-data as RFC 7578 says, or the file "
 		    "itself by PUT");
-	return up->behind > 0;
+	return pause_if_behind(up);
 }
 
 static void

@@ -11,6 +11,7 @@
 #include "naming.h"
 #include "spool.h"
 
+struct event;
 struct form;
 struct form_events;
 struct http_request;
@@ -40,6 +41,7 @@ struct upload {
 	struct form *form;                   /* NULL: the body is the file */
 	struct file **files, *into;          /* into: takes the octets */
 	unsigned files_n, commits, behind;   /* behind: of its files */
+	struct event *nudge;                 /* while behind; or NULL */
 	uint64_t size, received, max, asked; /* size: UINT64_MAX unknown */
 	unsigned evictions;
 	int64_t t0;

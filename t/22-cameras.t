@@ -80,6 +80,8 @@ sub reconfigure {
 		eof => 1), 400, 'shorter than declared: 400');
 	is(status(sprintf($put, 'empty', 1) . "Content-Length: 0\r\n\r\n"),
 		201, 'an empty body is kept');
+	is((grep { $_->{name} eq 'f' } @{ $box->status->{cameras} })[0]{empty},
+		1, 'and counted as empty');
 	is(status(sprintf($put, 'none', 1) . "\r\n"), 411, 'no length: 411');
 	is(status(sprintf($put, 'close', 0) . "\r\nabc", eof => 1), 411,
 		'HTTP/1.0 without a length: 411 by default');

@@ -4,7 +4,6 @@
 use strict;
 use warnings;
 use Edgehaul;
-use Edgehaul::Strace;
 use POSIX ();
 use Test::More;
 use Time::HiRes ();
@@ -67,86 +66,6 @@ ok(wait_for(sub { $box->get('/-/status.json')->{json}{lan}{connections} < 5 }),
 	'they go');
 ok(wait_for(sub { !glob "$dir/state/spool/incoming/*" }),
 	'and nothing is left of them');
-
-# ---- a form on a slow disk ---------------------------------------------------
-SKIP: {
-	skip('sanitizers: memory is theirs', 2) if Edgehaul::sanitized();
-	my $why = Edgehaul::Strace->lacks;
-	skip($why, 2) if $why && $why =~ /^kernel/;
-	need(2, 'strace');
-	my $gw = Edgehaul->gateway(signer => 'http://127.0.0.1:9', token => 't');
-	$gw->proxy->start;
-	my $part = "--b\r\nContent-Disposition: form-data; name=\"f\"; "
-	    . "filename=\"f%d\"\r\nContent-Type: image/jpeg\r\n\r\n";
-	my $body = join '', map { sprintf($part, $_) . chr(64 + $_) x 1_060_000
-		. "\r\n" } 1 .. 12;
-	$body .= "--b--\r\n";
-	my $before = $gw->proxy->proc('RssAnon');
-	my $strace = Edgehaul::Strace->attach($gw->proxy->pid, 'pwritev',
-		'delay_enter=300000');
-	my $c = Edgehaul::Raw->new($gw->lan, timeout => 60);
-	$c->send("POST /upload/form/ HTTP/1.1\r\nHost: x\r\nContent-Type: "
-		. 'multipart/form-data; boundary=b' . "\r\nContent-Length: "
-		. length($body) . "\r\n\r\n");
-	my $most = 0;
-	for (my $off = 0; $off < length $body; $off += 65536) {
-		$c->send(substr $body, $off, 65536) or last;
-		my $now = $gw->proxy->proc('RssAnon');
-		$most = $now if $now > $most;
-	}
-	while (!$c->fill(0.05)) {
-		my $now = $gw->proxy->proc('RssAnon');
-		$most = $now if $now > $most;
-		last if $c->{eof};
-	}
-	my $r = $c->response;
-	$strace->detach;
-	$gw->proxy->stop;
-	is(scalar(@{ $r->{json}{uploads} // [] }), 12,
-		'a form of twelve files on a slow disk');
-	cmp_ok($most - $before, '<', 6144, 'is slowed down, not gathered');
-	diag("RssAnon $before kB before, at most $most kB");
-}
-
-# ---- many on a slow disk ---------------------------------------------------------
-# What waits for the disk is bounded for all together, not for each.
-SKIP: {
-	skip('sanitizers: memory is theirs', 2) if Edgehaul::sanitized();
-	my $why = Edgehaul::Strace->lacks;
-	skip($why, 2) if $why && $why =~ /^kernel/;
-	need(2, 'strace');
-	my $gw = Edgehaul->gateway(signer => 'http://127.0.0.1:9', token => 't');
-	$gw->proxy->start;
-	$gw->put("/upload/warm/$_", 'x' x 100_000) for 1 .. 5;
-	my $before = my $most = $gw->proxy->proc('RssAnon');
-	my $strace = Edgehaul::Strace->attach($gw->proxy->pid, 'pwritev',
-		'delay_enter=1000000');
-	my @c = map { Edgehaul::Raw->new($gw->lan) } 1 .. 250;
-	my %left = map { $_ => "PUT /upload/many/$_ HTTP/1.1\r\nHost: x\r\n"
-		. "Content-Length: 300000\r\n\r\n" . chr($_ % 256) x 300_000 }
-	    0 .. $#c;
-	$_->socket->blocking(0) for @c;
-	my $round = sub {
-		for my $i (keys %left) {
-			my $k = syswrite $c[$i]->socket, $left{$i};
-			substr($left{$i}, 0, $k, '') if $k;
-			delete $left{$i} if $left{$i} eq '';
-		}
-		my $now = $gw->proxy->proc('RssAnon');
-		$most = $now if $now > $most;
-		Time::HiRes::sleep(0.01);
-		return !%left;
-	};
-	$round->() for 1 .. 100;
-	cmp_ok($most - $before, '<', 12 << 10,
-		'250 uploads at a disk that stalls wait in the sockets, not here');
-	diag("RssAnon $before kB before, at most $most kB");
-	$strace->detach;
-	wait_for($round, 30);
-	is(scalar(grep { (($_->response // {})->{status} // 0) == 201 } @c), 250,
-		'and all are taken when it goes on');
-	$gw->proxy->stop;
-}
 
 # ---- more connections than are allowed -------------------------------------
 {
