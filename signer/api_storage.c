@@ -244,8 +244,15 @@ write_storage(struct store_txn *t, struct api_call *c, const char *name,
 	const char *pem = s->text[ST_CERTIFICATE];
 	cJSON *row = NULL, *before = NULL;
 	int64_t version;
-	int rc = store_changed(t, c->who.tenant, &version);
+	int rc = signer_check_key(c->sg, t);
 
+	if (rc == -EKEYREVOKED) {
+		problem_set(&c->problem, 503, "Restart it with the new key.",
+		    "The key was rotated while the signer ran");
+		c->problem.retry_after = 60;
+	}
+	if (rc == 0)
+		rc = store_changed(t, c->who.tenant, &version);
 	if (rc == 0 && old != NULL)
 		rc = keep_replaced(t, c, name, old);
 	if (rc == 0)

@@ -72,6 +72,16 @@ signer_changed(struct signer *sg, const char *tenant)
 
 /* ---- starting ------------------------------------------------------------ */
 
+static bool
+next_key_exists(const struct signer_conf *c)
+{
+	char *path = xasprintf("%s/seal.key.next", c->state_dir);
+	bool exists = access(path, F_OK) == 0;
+
+	free(path);
+	return exists;
+}
+
 static int
 open_seal(struct signer *sg)
 {
@@ -82,6 +92,11 @@ open_seal(struct signer *sg)
 	if (rc == 0 && made)
 		log_warn("%s made: back it up, apart from the database; "
 			 "without it no storage's secrets can be read",
+		    path);
+	if (rc == 0 && next_key_exists(sg->conf))
+		log_error("%s.next is there: a rotation of the key was cut "
+			  "off; run edgehaul-signer key rotate again, with the "
+			  "signers stopped",
 		    path);
 	if (rc == -EPERM)
 		log_error("%s may be read by others: chmod 600 it", path);
@@ -95,20 +110,41 @@ open_seal(struct signer *sg)
 
 /* The key that the state was sealed with is noted in it. */
 static int
+read_key_id(struct store_txn *t, struct text *out)
+{
+	return store_get(t, KIND_META, "seal", "key", &out->s, &out->n);
+}
+
+static int
 check_key_id(struct store_txn *t, void *arg)
 {
-	const struct signer *sg = arg;
+	struct signer *sg = arg;
 	const char *id = seal_key_id(sg->seal);
 	struct text before = { 0 };
-	int rc = store_get(t, KIND_META, "seal", "key", &before.s, &before.n);
+	int rc = read_key_id(t, &before);
 
 	if (rc == 0 && strcmp(before.s, id) != 0)
 		log_error("seal.key is another one than the state was sealed "
 			  "with: restore it, or set all storages anew");
-	text_fini(&before);
-	return rc == -ENOENT
-	    ? store_put(t, KIND_META, "seal", "key", id, strlen(id))
-	    : rc;
+	if (rc == -ENOENT) {
+		rc = store_put(t, KIND_META, "seal", "key", id, strlen(id));
+		text_str(&before, id);
+	}
+	free(sg->sealed_by);
+	sg->sealed_by = text_steal(&before);
+	return rc;
+}
+
+int
+signer_check_key(const struct signer *sg, struct store_txn *t)
+{
+	struct text now = { 0 };
+	int rc = read_key_id(t, &now);
+
+	if (rc == 0 && strcmp(now.s, sg->sealed_by) != 0)
+		rc = -EKEYREVOKED;
+	text_fini(&now);
+	return rc;
 }
 
 static int
@@ -281,6 +317,7 @@ signer_free(void *self)
 	storage_cache_free(sg->cache);
 	store_close(sg->store);
 	seal_close(sg->seal);
+	free(sg->sealed_by);
 	limit_free(sg->limit);
 	free(sg->env.public_url);
 	outgoing_fini();

@@ -21,6 +21,7 @@ struct seal;
 struct signer_conf;
 struct storage_cache;
 struct store;
+struct store_txn;
 struct updates;
 struct watch;
 
@@ -34,6 +35,7 @@ struct signer {
 	struct metrics metrics;
 	struct store *store;
 	struct seal *seal;
+	char *sealed_by; /* the key that the state noted at the start */
 	struct sign_env env;
 	struct storage_cache *cache;
 	struct pool *readers;  /* calls that only read the store, and sign */
@@ -48,6 +50,12 @@ struct signer {
 	bool stopping;
 };
 
+/*
+ * In a transaction: is the state still sealed by the key that it was at the
+ * start? -EKEYREVOKED: another process has rotated it; what is sealed now would
+ * be lost.
+ */
+int signer_check_key(const struct signer *sg, struct store_txn *t);
 /* Something that gateways of the tenant see was changed; on the loop. */
 void signer_changed(struct signer *sg, const char *tenant);
 
