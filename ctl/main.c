@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "config.h"
+#include "firmware.h"
 #include "gateway_conf.h"
 
 #define TAKES_JSON 1u
@@ -61,12 +62,19 @@ static const struct command {
 #define COMMANDS_N (sizeof(commands) / sizeof(commands[0]))
 
 static void
+print_line(const char *line_usage, const char *help)
+{
+	printf("  %-45s %s\n", line_usage, help);
+}
+
+static void
 print_help(void)
 {
 	printf("Usage: edgehaul [--config FILE] COMMAND\n\n"
 	       "Asks this gateway's daemons how they are.\n\n");
 	for (size_t i = 0; i < COMMANDS_N; i++)
-		printf("  %-45s %s\n", commands[i].usage, commands[i].help);
+		print_line(commands[i].usage, commands[i].help);
+	firmware_help(print_line);
 	printf("\n  --config FILE   instead of %s/gateway.conf\n"
 	       "  --json          for programs; lists: a line of JSON each\n"
 	       "  --help, --version\n\n"
@@ -74,7 +82,8 @@ print_help(void)
 	       "  edgehaul status\n"
 	       "  edgehaul check --live\n"
 	       "  edgehaul queue ls --json | grep '\"state\":\"held\"'\n\n"
-	       "Exit codes: 0 good, 64 usage, 69 not running or not there, "
+	       "Exit codes: 0 good, 64 usage, 65 refused, 69 not running or "
+	       "not there, "
 	       "74 input or output,\n75 try later, 77 not permitted, "
 	       "78 configuration. See edgehaul(1).\n",
 	    SYSCONFDIR);
@@ -85,6 +94,32 @@ print_version(void)
 {
 	printf("edgehaul %s\n%s\ncJSON %s\n", PACKAGE_VERSION, curl_version(),
 	    cJSON_Version());
+}
+
+/* edgehaul [--config FILE] [--json] firmware WORD...: where WORD stands, if it
+ * is one of the publisher's; they have options of their own. 0: it is none. */
+static int
+publisher_word(int argc, char **argv, const char **config, bool *json)
+{
+	int i = 1;
+
+	for (; i < argc && argv[i][0] == '-'; i++) {
+		if (strcmp(argv[i], "--json") == 0 ||
+		    strcmp(argv[i], "-j") == 0)
+			*json = true;
+		else if ((strcmp(argv[i], "--config") == 0 ||
+			     strcmp(argv[i], "-c") == 0) &&
+		    i + 1 < argc)
+			*config = argv[++i];
+		else if (strncmp(argv[i], "--config=", 9) == 0)
+			*config = argv[i] + 9;
+		else
+			return 0;
+	}
+	return i + 1 < argc && strcmp(argv[i], "firmware") == 0 &&
+		firmware_is_ours(argv[i + 1])
+	    ? i + 1
+	    : 0;
 }
 
 static int
@@ -134,7 +169,8 @@ run(struct ctl *ctl, char **words, int n)
 	if (c == NULL && strcmp(words[0], "spool") == 0)
 		return usage("spool needs stat, check or rebuild", NULL);
 	if (c == NULL && strcmp(words[0], "firmware") == 0)
-		return usage("firmware needs devices", NULL);
+		return usage(
+		    "firmware needs devices, publish or another word", NULL);
 	if (c == NULL)
 		return usage("unknown command", words[0]);
 	if (ctl->json && (c->flags & TAKES_JSON) == 0)
@@ -176,9 +212,20 @@ main(int argc, char **argv)
 		{ NULL },
 	};
 	struct ctl ctl = { .config = SYSCONFDIR "/edgehaul/gateway.conf" };
+	const char *config = NULL;
+	bool json = false;
 	int opt, rc;
 
 	signal(SIGPIPE, SIG_IGN);
+	rc = publisher_word(argc, argv, &config, &json);
+	if (rc != 0) {
+		curl_global_init(CURL_GLOBAL_DEFAULT);
+		rc = firmware_main(config, json, argc - rc, argv + rc);
+		curl_global_cleanup();
+		if (fflush(stdout) != 0 || ferror(stdout))
+			rc = rc != 0 ? rc : EXIT_IO;
+		return rc;
+	}
 	while ((opt = getopt_long(argc, argv, "c:jh", options, NULL)) != -1) {
 		switch (opt) {
 		case 'c':

@@ -58,7 +58,7 @@ post_release(struct store_txn *t, struct api_call *c)
 	rc = row == NULL ? -EINVAL
 			 : release_check(t, c->who.tenant, &pr, c->param[1],
 			       row, &c->problem, &old);
-	if (rc == 0) {
+	if (rc == 0 && !json_bool(c->json, "dryRun", false)) {
 		id = firmware_id(
 		    pr.name, c->param[1], json_string(row, "version"));
 		rc = write_release(t, c, id, row);

@@ -533,7 +533,7 @@ const struct api_route api_storage_routes[] = {
 	{ "PUT",    "/v1/storages/:name",   ADMIN, API_WRITE, put_storage,     BODY_MAX, after_set },
 	{ "DELETE", "/v1/storages/:name",   ADMIN, API_WRITE, delete_storage,  0 },
 	{ "POST",   "/v1/storages/:name/test", ADMIN, API_READ, start_test,    0, run_test },
-	{ "GET",    "/v1/certificates/:id", ADMIN | ROLE_GATEWAY, API_READ, get_certificate, 0 },
+	{ "GET",    "/v1/certificates/:id", ADMIN | ROLE_GATEWAY | ROLE_PUBLISHER, API_READ, get_certificate, 0 },
 	{ NULL },
 };
 /* clang-format on */

@@ -71,9 +71,9 @@ int firmware_updates(struct store_txn *t, const char *tenant,
 cJSON *release_parse(
     const struct product *pr, const cJSON *doc, struct problem *p);
 /*
- * May it be in the channel, beside what is there? Fills its seq. 0: new. 1: it
- * was checked before, with the same bytes (*old_out is its row). -ECANCELED:
- * problem tells the rule.
+ * May it be in the channel, beside what is there? Fills its seq. 0: new, or
+ * to be checked anew. 1: it was checked before, all the same (*old_out is its
+ * row, the caller's in any case). -ECANCELED: problem tells the rule.
  */
 int release_check(struct store_txn *t, const char *tenant,
     const struct product *pr, const char *channel, cJSON *row,

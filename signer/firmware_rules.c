@@ -166,7 +166,7 @@ cJSON *
 release_parse(const struct product *pr, const cJSON *doc, struct problem *p)
 {
 	static const char *const names[] = { "version", "seq", "hw", "minFrom",
-		"files", NULL };
+		"files", "dryRun", NULL };
 	cJSON *row = cJSON_CreateObject();
 	int64_t seq = 0;
 	int rc = json_int(doc, "seq", 1, INT64_MAX / 2048, &seq);
@@ -255,49 +255,44 @@ look_beside(struct store_txn *t, const char *tenant, const char *product,
 	return rc;
 }
 
-/* The same files, hardware and path of updates? */
 static bool
-same_release(const cJSON *a, const cJSON *b)
+same_member(const cJSON *a, const cJSON *b, const char *name)
 {
-	static const char *const members[] = { "files", "hw", "minFrom" };
+	const cJSON *x = cJSON_GetObjectItemCaseSensitive(a, name);
+	const cJSON *y = cJSON_GetObjectItemCaseSensitive(b, name);
+	char *s = x != NULL ? json_line(x) : xstrdup("");
+	char *t = y != NULL ? json_line(y) : xstrdup("");
+	bool same = strcmp(s, t) == 0;
 
-	bool same = true;
-
-	for (size_t i = 0; i < 3; i++) {
-		const cJSON *x =
-		    cJSON_GetObjectItemCaseSensitive(a, members[i]);
-		const cJSON *y =
-		    cJSON_GetObjectItemCaseSensitive(b, members[i]);
-		char *s = x != NULL ? json_line(x) : xstrdup("");
-		char *t = y != NULL ? json_line(y) : xstrdup("");
-
-		same = same && strcmp(s, t) == 0;
-		free(s);
-		free(t);
-	}
+	free(s);
+	free(t);
 	return same;
 }
 
+/* Beside what was checked under its version. 1: it is the same. 0: it may be
+ * checked anew, as nothing but the hardware or minFrom is another. */
 static int
-check_old(cJSON *row, cJSON *old, struct problem *p)
+check_old(cJSON *row, const cJSON *old, struct problem *p)
 {
+	bool files = same_member(row, old, "files");
 	int64_t seq;
 
-	if (!same_release(row, old)) {
-		problem_set(p, 409,
-		    "Take the next version. What was checked but never "
-		    "published can be taken back: DELETE .../releases/VERSION.",
-		    "The version %.64s stands for other bytes already",
-		    json_string(row, "version"));
-		problem_field(
-		    p, "/version", NULL, "A version is never used again.");
-		return -ECANCELED;
-	}
-	if (json_int(old, "seq", 1, INT64_MAX / 2048, &seq) != 0)
-		return -EBADMSG;
-	cJSON_DeleteItemFromObjectCaseSensitive(row, "seq");
-	json_add_int(row, "seq", seq);
-	return 1;
+	if (files && same_member(row, old, "hw") &&
+	    same_member(row, old, "minFrom"))
+		return json_int(old, "seq", 1, INT64_MAX / 2048, &seq) == 0
+		    ? 1
+		    : -EBADMSG;
+	if (files && !json_bool(old, "published", false))
+		return 0;
+	problem_set(p, 409,
+	    "Take the next version. What was checked but never published can "
+	    "be taken back: DELETE .../releases/VERSION.",
+	    files ? "The version %.64s was published for other hardware or "
+		    "minFrom"
+		  : "The version %.64s stands for other bytes already",
+	    json_string(row, "version"));
+	problem_field(p, "/version", NULL, "A version is never used again.");
+	return -ECANCELED;
 }
 
 static void
@@ -340,11 +335,15 @@ release_check(struct store_txn *t, const char *tenant, const struct product *pr,
 	int rc = store_get_json(t, KIND_RELEASE, tenant, id, old_out);
 
 	free(id);
-	if (rc == 0)
-		return check_old(row, *old_out, p);
-	*old_out = NULL;
-	if (rc != -ENOENT)
+	if (rc == 0) {
+		rc = check_old(row, *old_out, p);
+		if (rc != 0)
+			return rc;
+	} else if (rc != -ENOENT) {
 		return rc;
+	} else {
+		*old_out = NULL;
+	}
 	rc = look_beside(t, tenant, pr->name, channel, &b);
 	if (rc == 0)
 		check_order(row, &b, p);

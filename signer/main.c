@@ -55,6 +55,7 @@ static const struct http_route publish_routes[] = {
 	{ "GET HEAD", "/health", api_on_health },
 	{ "GET HEAD POST PUT DELETE", "/v1/firmware/*", api_on_publish },
 	{ "GET HEAD POST PUT DELETE", "/v1/firmware", api_on_publish },
+	{ "GET HEAD", "/v1/certificates/*", api_on_publish },
 };
 
 /* An address of their own: no token, not for everyone. */

@@ -250,6 +250,19 @@ checksum_header(const char *sha256, struct headers *h)
 	free(b);
 }
 
+/* Of a PUT, radosgw compares the text as it is, and AWS takes either. */
+static void
+set_unquoted(struct headers *h, const char *name, const char *etag)
+{
+	size_t n = strlen(etag);
+	char *bare = n >= 2 && etag[0] == '"' && etag[n - 1] == '"'
+	    ? xstrndup(etag + 1, n - 2)
+	    : xstrdup(etag);
+
+	headers_set(h, name, bare);
+	free(bare);
+}
+
 static void
 whole_headers(
     const struct storage *s, const struct upload *u, struct headers *h)
@@ -258,6 +271,8 @@ whole_headers(
 
 	checksum_header(u->sha256, h);
 	provider_condition(s, u, h);
+	if (u->if_match != NULL)
+		set_unquoted(h, "if-match", u->if_match);
 	if (u->size >= 0) {
 		snprintf(length, sizeof(length), "%lld", (long long)u->size);
 		headers_set(h, "content-length", length);

@@ -6,6 +6,7 @@
  * sample works: as it is shipped, and with every # taken away.
  */
 #include "gateway_conf.h"
+#include "publisher_conf.h"
 #include "signer_conf.h"
 
 #include <ctype.h>
@@ -24,6 +25,8 @@ struct doc {
 static const struct doc docs[] = {
 	{ &gateway_conf_table, "conf/gateway.conf", "doc/gateway.conf.5" },
 	{ &signer_conf_table, "conf/signer.conf", "doc/signer.conf.5" },
+	{ &publisher_conf_table, "conf/publisher.conf",
+	    "doc/publisher.conf.5" },
 };
 #define DOCS_N (sizeof(docs) / sizeof(docs[0]))
 
