@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include "refusals.h"
 
@@ -40,6 +41,7 @@ struct proxy {
 		uint64_t uploads, refused, failed, bytes;
 	} count;
 	struct refusals refusals;
+	LIST_HEAD(, upload) claims; /* on names, see upload_name.c */
 };
 
 /* page.c */

@@ -9,8 +9,9 @@
  * a little each second: cameras give up when nothing is taken for 5 s.
  *
  * An upload goes admit -> (does the name wait already?) -> reserve -> (make
- * room) -> receive -> commit -> answer. Its request may be over at any time:
- * `waiting` counts what will still call back, and the last one frees it.
+ * room) -> receive -> (and now?) -> commit -> answer. Its request may be over
+ * at any time: `waiting` counts what will still call back, and the last one
+ * frees it.
  */
 #include "upload.h"
 
@@ -33,7 +34,6 @@
 #include "log.h"
 #include "naming.h"
 #include "proxy.h"
-#include "shares.h"
 #include "spool.h"
 #include "url.h"
 #include "upload_private.h"
@@ -65,6 +65,7 @@ upload_free(struct upload *up)
 		free(up->files[i]);
 	}
 	free(up->files);
+	upload_name_release(up);
 	if (up->nudge != NULL)
 		event_free(up->nudge);
 	form_free(up->form);
@@ -73,9 +74,8 @@ upload_free(struct upload *up)
 	free(up);
 }
 
-/* A callback has come. false: nobody is there any more, and up is gone. */
-static bool
-came_back(struct upload *up)
+bool
+upload_came_back(struct upload *up)
 {
 	up->waiting--;
 	if (up->rq != NULL)
@@ -117,6 +117,7 @@ void
 upload_stop(struct upload *up, int status, const char *error, const char *hint)
 {
 	drop_files(up);
+	upload_name_release(up);
 	up->refused = true;
 	devices_refused(up->px->devices, up->who.device, error, clock_ms());
 	upload_refuse(up->px, up->rq, status, error, hint);
@@ -214,36 +215,6 @@ answer(struct upload *up)
 /* ---- commit ---------------------------------------------------------------
  */
 
-struct replacing {
-	struct spool *sp;
-	uint64_t seq; /* of the new one */
-};
-
-static void
-on_older(int rc, struct spool_item *items, size_t n, void *arg)
-{
-	struct replacing *r = arg;
-
-	for (size_t i = 0; rc == 0 && i < n; i++) {
-		if (items[i].seq >= r->seq)
-			continue;
-		log_info("id=%s evicted: replaced by a newer one of its name",
-		    items[i].id);
-		spool_evict(r->sp, items[i].seq, "replaced", NULL, NULL);
-	}
-	free(r);
-}
-
-static void
-replace_older(struct upload *up, const struct spool_item *it)
-{
-	struct replacing *r = xcalloc(1, sizeof(*r));
-
-	r->sp = up->px->spool;
-	r->seq = it->seq;
-	spool_same_name(r->sp, it->device, it->name, 64, on_older, r);
-}
-
 static void
 note_accepted(struct file *f, const struct spool_item *it)
 {
@@ -257,9 +228,7 @@ note_accepted(struct file *f, const struct spool_item *it)
 	log_info("id=%s accepted dev=%s bytes=%llu ms=%lld", it->id,
 	    log_text(&dev, it->device, strlen(it->device)),
 	    (unsigned long long)it->size, (long long)(clock_ms() - up->t0));
-	if (shares_same_name(up->px->conf, up->who.camera) ==
-	    SAME_NAME_REPLACE_WAITING)
-		replace_older(up, it);
+	upload_name_accepted(up, it);
 }
 
 static void
@@ -288,13 +257,13 @@ on_committed(int rc, const struct spool_item *it, void *arg)
 	else if (f->repeat)
 		note_repeat(f);
 	up->commits--;
-	if (came_back(up) && up->commits == 0)
+	if (upload_came_back(up) && up->commits == 0)
 		answer(up);
 }
 
-/* What it is called; a body that was sent to a folder has no name. */
-static const char *
-file_name(const struct file *f)
+/* A body that was sent to a folder has no name. */
+const char *
+upload_file_name(const struct file *f)
 {
 	if (f->name != NULL)
 		return f->name;
@@ -310,7 +279,7 @@ commit_files(struct upload *up)
 	up->waiting += up->files_n;
 	for (unsigned i = 0; i < up->files_n; i++) {
 		struct file *f = up->files[i];
-		struct spool_meta meta = { up->who.device, file_name(f),
+		struct spool_meta meta = { up->who.device, upload_file_name(f),
 			f->type != NULL ? f->type : up->type,
 			http_request_peer(up->rq) };
 
@@ -463,7 +432,7 @@ on_end(struct http_request *rq, void *arg)
 		upload_stop(up, 400, "the form has no file",
 		    "a file is a part with a filename or a content type");
 	else
-		commit_files(up);
+		upload_name_last(up, commit_files);
 }
 
 static void
@@ -489,7 +458,7 @@ on_evicted(int rc, uint64_t freed, void *arg)
 {
 	struct upload *up = arg;
 
-	if (!came_back(up))
+	if (!upload_came_back(up))
 		return;
 	if (rc != 0 || freed == 0)
 		up->evictions = EVICT_TRIES; /* nothing more to give way */
@@ -547,29 +516,6 @@ reserve(struct upload *up)
 	}
 }
 
-static void
-on_same_name(int rc, struct spool_item *items, size_t n, void *arg)
-{
-	struct upload *up = arg;
-
-	if (!came_back(up))
-		return;
-	if (rc != 0)
-		upload_stop(up, 503, "the index cannot be read",
-		    "look for \"index\" in the proxy's log");
-	else if (n == 0)
-		reserve(up);
-	else if (http_request_header(up->rq, "If-None-Match") != NULL)
-		upload_stop(up, 412,
-		    "a file of this device and name waits already",
-		    "send it without If-None-Match, or under another name");
-	else
-		upload_stop(up, 409,
-		    "a file of this device and name waits already",
-		    "use another name, or set on_same_name of [spool] or of "
-		    "its [camera]");
-}
-
 static struct upload *
 upload_new(struct proxy *px, struct http_request *rq, struct naming *who)
 {
@@ -593,7 +539,7 @@ void
 on_upload(struct http_request *rq, void *arg)
 {
 	struct proxy *px = arg;
-	const char *error, *hint, *none_match;
+	const char *error, *hint;
 	struct naming who = { 0 };
 	struct upload *up;
 	bool post = strcmp(http_request_method(rq), "POST") == 0;
@@ -621,13 +567,6 @@ on_upload(struct http_request *rq, void *arg)
 	}
 	if (!admission_check(up))
 		return;
-	none_match = http_request_header(rq, "If-None-Match");
-	if (shares_same_name(px->conf, up->who.camera) == SAME_NAME_REJECT ||
-	    (none_match != NULL && strcmp(none_match, "*") == 0)) {
-		up->waiting++;
-		spool_same_name(px->spool, up->who.device, up->who.name, 1,
-		    on_same_name, up);
-	} else {
-		reserve(up);
-	}
+	upload_name_rule(up);
+	upload_name_first(up, reserve);
 }

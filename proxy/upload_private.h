@@ -1,12 +1,14 @@
 /*
  * upload_private.h - what the files of an upload share: upload.c, upload_form.c
- * (files in a form), admission.c (what is refused by the head alone)
+ * (files in a form), upload_name.c (names that wait), admission.c (what is
+ * refused by the head alone)
  */
 #ifndef UPLOAD_PRIVATE_H
 #define UPLOAD_PRIVATE_H
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include "naming.h"
 #include "spool.h"
@@ -32,6 +34,8 @@ struct file {
 	uint64_t size;
 };
 
+enum name_rule { NAME_KEEP, NAME_REPLACE, NAME_REJECT, NAME_NONE_MATCH };
+
 struct upload {
 	struct proxy *px;
 	struct http_request *rq; /* NULL: over */
@@ -46,6 +50,11 @@ struct upload {
 	unsigned evictions;
 	int64_t t0;
 	bool refused;
+	enum name_rule rule;
+	bool claims; /* stands among px->claims */
+	LIST_ENTRY(upload) claim;
+	unsigned asked_n; /* of the names of its files */
+	void (*then)(struct upload *up);
 };
 
 /* Refuse it; what was written of it goes. */
@@ -59,6 +68,20 @@ int upload_file_add(struct upload *up, uint64_t size, const char *name,
     const char *type, const char **why_out);
 /* Octets for it; up->behind tells whether it can take more just now. */
 void upload_file_take(struct file *f, const char *p, size_t n);
+
+const char *upload_file_name(const struct file *f);
+/* A callback has come. false: nobody is there any more, and up is gone. */
+bool upload_came_back(struct upload *up);
+
+/* What is to be done if its name waits, by head and settings. */
+void upload_name_rule(struct upload *up);
+/* Go on with `then` unless the name waits already: by the head ... */
+void upload_name_first(struct upload *up, void (*then)(struct upload *up));
+/* ... and when all of it is here. */
+void upload_name_last(struct upload *up, void (*then)(struct upload *up));
+/* It was kept: those that it replaces go. */
+void upload_name_accepted(struct upload *up, const struct spool_item *it);
+void upload_name_release(struct upload *up);
 
 /* Parts of a form as files; arg is the upload. */
 extern const struct form_events upload_form_events;
