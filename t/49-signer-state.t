@@ -154,7 +154,7 @@ ok(wait_for(sub { $s->metric('long_polls') == 1000 }, 30), 'a thousand long poll
     or diag($s->metric('long_polls'));
 my $began = time;
 sign_at($s, 'file') for 1 .. 20;
-cmp_ok(time - $began, '<', 2 * $slow, 'signing goes on meanwhile');
+cmp_ok(time - $began, '<', 5 * $slow, 'signing goes on meanwhile');
 $began = time;
 $s->rest('PUT', '/v1/gateways/gw-1/devices/cam-1',
     json => { blocked => JSON::PP::true() });
@@ -163,7 +163,7 @@ my $told = grep { my $r = $_->response;
     @polls;
 my $took = time - $began;
 is($told, 1000, 'all are told of a block');
-cmp_ok($took, '<', 2 * $slow, sprintf 'in %.2f s', $took);
+cmp_ok($took, '<', 5 * $slow, sprintf 'in %.2f s', $took);
 @polls = ();
 ok(wait_for(sub { $s->metric('long_polls') == 0 }), 'none is left');
 
