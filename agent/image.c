@@ -26,6 +26,7 @@
 
 #include "clock.h"
 #include "image_files.h"
+#include "image_known.h"
 #include "image_policy.h"
 #include "image_stats.h"
 #include "log.h"
@@ -41,13 +42,7 @@
 #define COPIES_MAX ((uint64_t)256 << 20) /* octets of copies at a time */
 #define LINE_MS 5000
 #define STUCK_MS 3000 /* no worker has ended a body for so long */
-#define KNOWN_FILES 64
-#define KNOWN_MAX 1024
 
-struct known {
-	TAILQ_ENTRY(known) link;
-	struct image_made *made;
-};
 struct image_run {
 	TAILQ_ENTRY(image_run) link;
 	struct images *im;
@@ -75,8 +70,7 @@ struct images {
 	uint64_t memory; /* of each */
 	struct runs line, active;
 	unsigned line_n, active_n;
-	TAILQ_HEAD(knowns, known) known; /* the last made first */
-	unsigned known_n, known_files;
+	struct image_known *known;
 	uint64_t copies;          /* octets that the active may write */
 	int64_t job_ms, moved_ms; /* of the last body; when it ended */
 	struct image_budget budget;
@@ -125,70 +119,17 @@ image_wanted(const struct gateway_conf *c, const struct spool_item *it,
 
 /* ---- copies made earlier ------------------------------------------------- */
 
-static void
-known_drop(struct images *im, struct known *k)
-{
-	TAILQ_REMOVE(&im->known, k, link);
-	im->known_n--;
-	if (k->made->smaller)
-		im->known_files--;
-	image_made_unref(k->made);
-	free(k);
-}
-
-static struct known *
-known_find(struct images *im, uint64_t seq)
-{
-	struct known *k;
-
-	TAILQ_FOREACH(k, &im->known, link)
-	if (k->made->seq == seq)
-		return k;
-	return NULL;
-}
-
 void
 image_forget(struct images *im, uint64_t seq)
 {
-	struct known *k = im != NULL ? known_find(im, seq) : NULL;
-
-	if (k != NULL)
-		known_drop(im, k);
+	if (im != NULL)
+		image_known_forget(im->known, seq);
 }
 
 struct image_made *
 image_known(struct images *im, uint64_t seq)
 {
-	struct known *k = im != NULL ? known_find(im, seq) : NULL;
-
-	return k != NULL ? image_made_ref(k->made) : NULL;
-}
-
-/* The last copy of those known. */
-static struct known *
-oldest_file(struct images *im)
-{
-	struct known *k;
-
-	TAILQ_FOREACH_REVERSE(k, &im->known, knowns, link)
-	if (k->made->smaller)
-		return k;
-	return NULL;
-}
-
-static void
-remember(struct images *im, struct image_made *m)
-{
-	struct known *k = xcalloc(1, sizeof(*k));
-
-	image_forget(im, m->seq);
-	k->made = image_made_ref(m);
-	TAILQ_INSERT_HEAD(&im->known, k, link);
-	im->known_n++;
-	if (m->smaller && ++im->known_files > KNOWN_FILES)
-		known_drop(im, oldest_file(im));
-	if (im->known_n > KNOWN_MAX)
-		known_drop(im, TAILQ_LAST(&im->known, knowns));
+	return im != NULL ? image_known_get(im->known, seq) : NULL;
 }
 
 /* ---- the end of a run ---------------------------------------------------- */
@@ -231,7 +172,7 @@ run_free(struct image_run *r)
 		im->active_n--;
 		im->copies -= r->it.size;
 		worker_cancel(r->work);
-		image_files_drop(im->files, r->task);
+		image_files_drop(r->task);
 	} else {
 		TAILQ_REMOVE(&im->line, r, link);
 		im->line_n--;
@@ -287,7 +228,7 @@ run_end(struct image_run *r, unsigned outcome)
 	learn(r, outcome);
 	tell(r, outcome, m);
 	if (outcome != IMAGE_PASSED && outcome != WORKER_NONE)
-		remember(im, m);
+		image_known_add(im->known, m);
 	run_free(r);
 	fn(m, arg);
 	run_line(im);
@@ -576,7 +517,7 @@ images_new(struct event_base *base, struct spool *sp, const char *dir)
 	im->stats = image_stats_new();
 	TAILQ_INIT(&im->line);
 	TAILQ_INIT(&im->active);
-	TAILQ_INIT(&im->known);
+	im->known = image_known_new();
 	return im;
 }
 
@@ -586,8 +527,7 @@ images_free(struct images *im)
 	if (im == NULL)
 		return;
 	assert(im->line_n == 0 && im->active_n == 0);
-	while (!TAILQ_EMPTY(&im->known))
-		known_drop(im, TAILQ_FIRST(&im->known));
+	image_known_free(im->known);
 	image_files_free(im->files);
 	worker_pool_free(im->pool);
 	image_stats_free(im->stats);

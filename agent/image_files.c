@@ -1,42 +1,29 @@
 /*
  * image_files.c - a thread that opens, makes and hashes the files of a run
  *
- * A task is with its owner, in the line, with the thread or among the done;
- * the lock guards the lists. One that is dropped while the thread has it is
- * freed when it comes back.
+ * A task is with its owner or with the thread. One that is dropped while the
+ * thread has it is freed when it comes back.
  */
 #include "image_files.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <event2/event.h>
 #include <openssl/evp.h>
 
+#include "pool.h"
 #include "worker_magic.h"
 #include "xalloc.h"
 
-#define STACK (256 * 1024)
 #define PIECE (64 * 1024)
 
-TAILQ_HEAD(tasks, image_task);
-
 struct image_files {
-	pthread_mutex_t lock;
-	pthread_cond_t more;
-	pthread_t thread;
-	struct tasks line, done;
-	bool stop;
+	struct pool *pool; /* of one thread */
 	struct spool *sp;
 	char *dir;
-	int wake;
-	struct event *ev;
 	unsigned char piece[PIECE]; /* the thread's */
 };
 
@@ -129,101 +116,81 @@ hash_result(struct image_files *f, struct image_task *t)
 }
 
 static void
-task_close(struct image_task *t)
+run_open(void *arg)
 {
-	if (t->fd_in >= 0)
-		close(t->fd_in);
-	if (t->fd_out >= 0)
-		close(t->fd_out);
-	t->fd_in = t->fd_out = -1;
+	struct image_task *t = arg;
+
+	t->rc = open_both(t->files, t);
 }
 
-/* Locked. */
 static void
-put_back(struct image_files *f, struct image_task *t)
+run_hash(void *arg)
 {
-	uint64_t one = 1;
+	struct image_task *t = arg;
 
-	t->busy = false;
-	if (t->dropped) {
-		task_close(t);
-		free(t);
-		return;
-	}
-	TAILQ_INSERT_TAIL(&f->done, t, link);
-	if (write(f->wake, &one, sizeof(one)) != sizeof(one))
-		return; /* the counter is full: the loop is awake */
-}
-
-static void *
-run(void *arg)
-{
-	struct image_files *f = arg;
-	struct image_task *t;
-
-	pthread_mutex_lock(&f->lock);
-	while (!f->stop) {
-		t = TAILQ_FIRST(&f->line);
-		if (t == NULL) {
-			pthread_cond_wait(&f->more, &f->lock);
-			continue;
-		}
-		TAILQ_REMOVE(&f->line, t, link);
-		t->busy = true;
-		pthread_mutex_unlock(&f->lock);
-		t->rc = t->hash ? hash_result(f, t) : open_both(f, t);
-		pthread_mutex_lock(&f->lock);
-		put_back(f, t);
-	}
-	pthread_mutex_unlock(&f->lock);
-	return NULL;
+	t->rc = hash_result(t->files, t);
 }
 
 /* ---- the loop's side ----------------------------------------------------- */
 
 static void
-on_wake(evutil_socket_t fd, short what, void *arg)
+task_free(struct image_task *t)
 {
-	struct image_files *f = arg;
-	struct image_task *t;
-	uint64_t n;
+	if (t->fd_in >= 0)
+		close(t->fd_in);
+	if (t->fd_out >= 0)
+		close(t->fd_out);
+	free(t);
+}
 
-	if (read(f->wake, &n, sizeof(n)) != sizeof(n))
-		return;
-	pthread_mutex_lock(&f->lock);
-	while ((t = TAILQ_FIRST(&f->done)) != NULL) {
-		TAILQ_REMOVE(&f->done, t, link);
-		pthread_mutex_unlock(&f->lock);
+static void
+on_run(void *arg)
+{
+	struct image_task *t = arg;
+
+	t->away = false;
+	if (t->dropped)
+		task_free(t);
+	else
 		t->fn(t); /* may free it */
-		pthread_mutex_lock(&f->lock);
-	}
-	pthread_mutex_unlock(&f->lock);
+}
+
+static void
+hand_over(struct image_files *f, struct image_task *t, pool_fn run)
+{
+	t->files = f;
+	t->away = true;
+	pool_run(f->pool, run, on_run, t);
+}
+
+void
+image_files_open(struct image_files *f, struct image_task *t)
+{
+	hand_over(f, t, run_open);
+}
+
+void
+image_files_hash(struct image_files *f, struct image_task *t)
+{
+	hand_over(f, t, run_hash);
+}
+
+void
+image_files_drop(struct image_task *t)
+{
+	t->dropped = true;
+	if (!t->away)
+		task_free(t);
 }
 
 struct image_files *
 image_files_new(struct event_base *base, struct spool *sp, const char *dir)
 {
 	struct image_files *f = xcalloc(1, sizeof(*f));
-	pthread_attr_t attr;
-	sigset_t all, old;
 
 	f->sp = sp;
 	f->dir = xstrdup(dir);
-	pthread_mutex_init(&f->lock, NULL);
-	pthread_cond_init(&f->more, NULL);
-	TAILQ_INIT(&f->line);
-	TAILQ_INIT(&f->done);
-	f->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	f->ev = event_new(base, f->wake, EV_READ | EV_PERSIST, on_wake, f);
-	event_add(f->ev, NULL);
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, STACK);
-	sigfillset(&all); /* signals are the loop's */
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	if (pthread_create(&f->thread, &attr, run, f) != 0)
-		abort(); /* as out of memory */
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	pthread_attr_destroy(&attr);
+	f->pool = pool_new(base, 1);
 	return f;
 }
 
@@ -232,67 +199,7 @@ image_files_free(struct image_files *f)
 {
 	if (f == NULL)
 		return;
-	pthread_mutex_lock(&f->lock);
-	f->stop = true;
-	pthread_cond_signal(&f->more);
-	pthread_mutex_unlock(&f->lock);
-	pthread_join(f->thread, NULL);
-	event_free(f->ev);
-	close(f->wake);
-	pthread_cond_destroy(&f->more);
-	pthread_mutex_destroy(&f->lock);
+	pool_free(f->pool);
 	free(f->dir);
 	free(f);
-}
-
-static void
-queue(struct image_files *f, struct image_task *t, bool hash)
-{
-	pthread_mutex_lock(&f->lock);
-	t->hash = hash;
-	TAILQ_INSERT_TAIL(&f->line, t, link);
-	pthread_cond_signal(&f->more);
-	pthread_mutex_unlock(&f->lock);
-}
-
-void
-image_files_open(struct image_files *f, struct image_task *t)
-{
-	queue(f, t, false);
-}
-
-void
-image_files_hash(struct image_files *f, struct image_task *t)
-{
-	queue(f, t, true);
-}
-
-static bool
-take_out(struct tasks *list, struct image_task *t)
-{
-	struct image_task *x;
-
-	TAILQ_FOREACH(x, list, link)
-	if (x == t) {
-		TAILQ_REMOVE(list, t, link);
-		return true;
-	}
-	return false;
-}
-
-void
-image_files_drop(struct image_files *f, struct image_task *t)
-{
-	bool busy;
-
-	pthread_mutex_lock(&f->lock);
-	if (!take_out(&f->line, t))
-		take_out(&f->done, t);
-	busy = t->busy;
-	t->dropped = true;
-	pthread_mutex_unlock(&f->lock);
-	if (!busy) {
-		task_close(t);
-		free(t);
-	}
 }

@@ -9,7 +9,6 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/queue.h>
 
 #include "spool.h"
 #include "worker_proto.h"
@@ -19,7 +18,6 @@ struct image_files;
 
 /* Embedded in its owner; idle until one of the two calls below. */
 struct image_task {
-	TAILQ_ENTRY(image_task) link;
 	void (*fn)(struct image_task *t); /* on the loop, once per call */
 	void *arg;
 	struct spool_item it;        /* id, seq, size and sha256 are used */
@@ -29,7 +27,8 @@ struct image_task {
 	uint8_t out_sha256[32];
 	int rc;
 	/* inside */
-	bool hash, busy, dropped;
+	struct image_files *files;
+	bool away, dropped;
 };
 void image_task_init(struct image_task *t, const struct spool_item *it,
     void (*fn)(struct image_task *t));
@@ -44,6 +43,6 @@ void image_files_open(struct image_files *f, struct image_task *t);
 /* Look whether fd_out holds out_size octets, and hash them. */
 void image_files_hash(struct image_files *f, struct image_task *t);
 /* Nobody waits for it: close its files, free(t) when the thread is done. */
-void image_files_drop(struct image_files *f, struct image_task *t);
+void image_files_drop(struct image_task *t);
 
 #endif
