@@ -116,6 +116,8 @@ conn_go(struct conn *c, enum conn_state to)
 
 	assert(c->magic == CONN_MAGIC && (states[c->state].next & TO(to)));
 	log_debug("conn=%d %s", c->fd, states[to].name);
+	if (c->state == CONN_HELLO)
+		hello_over(c);
 	c->state = (unsigned char)to;
 	relist(c, to == CONN_IDLE || to == CONN_LINGER);
 	server_deadline(c, ms > 0 ? c->hs->now + ms : 0);
@@ -238,7 +240,7 @@ step_hello(struct conn *c)
 {
 	int rc;
 
-	if (c->blocked)
+	if (c->blocked || !hello_may(c))
 		return false;
 	rc = io_hello(c);
 	if (rc < 0)
@@ -593,14 +595,8 @@ conn_new(struct listener *l, int fd, struct address *a)
 	TAILQ_INIT(&c->out);
 	http_head_reader_init(&c->reader, hs->set.head_max);
 	if (l->tls != NULL) {
-		c->ssl = SSL_new(l->tls);
-		if (c->ssl == NULL || SSL_set_fd(c->ssl, fd) != 1)
-			abort(); /* out of memory */
-		SSL_set_accept_state(c->ssl);
-		SSL_set_mode(c->ssl,
-		    SSL_MODE_ENABLE_PARTIAL_WRITE |
-			SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
-			SSL_MODE_RELEASE_BUFFERS);
+		SSL_CTX_up_ref(l->tls);
+		c->tls = l->tls;
 	}
 	hs->conns_n++;
 	TAILQ_INSERT_TAIL(&hs->idle, c, link);

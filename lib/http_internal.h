@@ -3,6 +3,7 @@
  *
  *	http_server.c	the server: settings, timer wheel, who must go, drain
  *	http_listen.c	listening sockets, accept
+ *	http_hello.c	how many TLS handshakes run at a time
  *	http_conn.c	a connection: its states and what moves it
  *	http_io.c	octets in and out, plain or TLS; the queue of output
  *	http_route.c	requests: routing, what handlers ask of them
@@ -141,7 +142,8 @@ struct conn {
 	int fd;
 	struct http_server *hs;
 	struct http_request *rq;
-	struct ssl_st *ssl;
+	struct ssl_st *ssl;      /* NULL: plain, or no handshake yet */
+	struct ssl_ctx_st *tls;  /* until the handshake is over */
 	struct address *address; /* NULL: a Unix socket */
 	int64_t deadline;        /* 0: none */
 	int64_t slot_ms;         /* when its slot is looked at */
@@ -156,6 +158,10 @@ struct conn {
 	uint64_t out_n; /* octets in it */
 	TAILQ_ENTRY(conn) link, slot_link;
 	TAILQ_ENTRY(conn) due_link;
+	/* http_hello.c's */
+	TAILQ_ENTRY(conn) hello_link;
+	int64_t hello_ms;
+	unsigned char hello;
 	struct http_head_reader reader;
 	struct event ev; /* edge-triggered, so it stands as long as we do */
 	char *peer_name; /* CN of the verified certificate */
@@ -186,6 +192,9 @@ struct http_server {
 	bool hold;               /* no body is read */
 	struct conns idle, busy; /* the idle ones in order of time */
 	unsigned conns_n;
+	/* http_hello.c's: handshakes that count, in order of time; and waits */
+	struct conns hellos, hello_waits;
+	unsigned hellos_n;
 	struct conns wheel[WHEEL + 1];
 	unsigned wheel_n; /* connections on it */
 	int64_t wheel_ms; /* slots before it were looked at */
@@ -223,6 +232,14 @@ void server_tell(
 
 /* http_listen.c */
 void listener_free(struct listener *l);
+
+/* http_hello.c */
+/* May the handshake go on? If not it is run again later. Makes c->ssl. */
+bool hello_may(struct conn *c);
+/* It is over, well or not. */
+void hello_over(struct conn *c);
+/* A tick: some have taken too long to count. */
+void hello_start_more(struct http_server *hs);
 
 /* http_conn.c */
 /* Take fd, accepted from l. */

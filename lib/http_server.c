@@ -101,6 +101,7 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 		else
 			wheel_put(c);
 	}
+	hello_start_more(hs);
 	if (hs->wheel_n == 0)
 		event_del(hs->tick);
 }
@@ -310,6 +311,8 @@ http_server_new(struct event_base *base, const struct http_settings *s,
 	TAILQ_INIT(&hs->due);
 	TAILQ_INIT(&hs->idle);
 	TAILQ_INIT(&hs->busy);
+	TAILQ_INIT(&hs->hellos);
+	TAILQ_INIT(&hs->hello_waits);
 	for (unsigned i = 0; i <= SLOT_DUE; i++)
 		TAILQ_INIT(&hs->wheel[i]);
 	if (getrandom(&hs->seed, sizeof(hs->seed), GRND_NONBLOCK) < 0)

@@ -83,6 +83,8 @@ call_free(struct api_call *c)
 	free(c->body);
 	cJSON_Delete(c->json);
 	cJSON_Delete(c->answer);
+	if (c->text != NULL)
+		explicit_bzero(c->text, strlen(c->text));
 	free(c->text);
 	free(c->text_type);
 	free(c->etag);
@@ -284,6 +286,12 @@ run(void *arg)
 			    c->route->path, strerror(-rc));
 			store_problem(&c->problem, rc);
 		}
+	} else if (c->answer != NULL && c->route->then == NULL) {
+		/* Here, so that the loop has less to do and to hold. */
+		c->text = json_line(c->answer);
+		c->text_type = xstrdup("application/json");
+		cJSON_Delete(c->answer);
+		c->answer = NULL;
 	}
 }
 
@@ -316,6 +324,7 @@ ran(void *arg)
 	struct signer *sg = c->sg;
 
 	c->running = false;
+	updates_ran(sg->updates, c);
 	if (c->rq != NULL && c->wants_n > 0 && api_fetch_wanted(c))
 		return;
 	if (c->changed)

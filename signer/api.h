@@ -64,6 +64,7 @@ struct api_call {
 	struct event *patience; /* how long it waits for them; or NULL */
 	unsigned generation;    /* of updates when it was sent to run */
 	void *parked;
+	bool woken; /* it has waited, and runs again */
 };
 
 /* 0, or -errno; with c->problem set the transaction is dropped and it is the

@@ -3,7 +3,8 @@
  *
  * A parked call costs its memory and a timer. On a change of the tenant all of
  * its calls run again; a call whose time is up runs once more and is answered
- * whatever it finds (version -1).
+ * whatever it finds (version -1). They run a few at a time: a thousand answers
+ * at once would all lie in memory.
  */
 #include "updates.h"
 
@@ -19,8 +20,11 @@
 #include "store.h"
 #include "xalloc.h"
 
+#define AT_ONCE 32
+
 struct parked {
 	TAILQ_ENTRY(parked) link;
+	bool woken; /* on the other list */
 	struct updates *u;
 	struct api_call *call;
 	struct event *timer;
@@ -35,6 +39,8 @@ struct version {
 struct updates {
 	struct signer *sg;
 	struct parkeds list;
+	struct parkeds woken; /* to be run again, in this order */
+	unsigned running;     /* of those that were */
 	struct timeval wait;
 	const struct timeval *common; /* one queue for all timers */
 	unsigned n, generation;
@@ -138,6 +144,7 @@ updates_new(struct signer *sg)
 
 	u->sg = sg;
 	TAILQ_INIT(&u->list);
+	TAILQ_INIT(&u->woken);
 	u->wait.tv_sec = UPDATES_WAIT_S;
 	if (sg->store->ops->shared) {
 		u->look = event_new(sg->base, -1, EV_PERSIST, on_look, u);
@@ -150,7 +157,7 @@ updates_new(struct signer *sg)
 static void
 unpark(struct parked *p)
 {
-	TAILQ_REMOVE(&p->u->list, p, link);
+	TAILQ_REMOVE(p->woken ? &p->u->woken : &p->u->list, p, link);
 	p->u->n--;
 	p->call->parked = NULL;
 	event_free(p->timer);
@@ -158,14 +165,47 @@ unpark(struct parked *p)
 }
 
 static void
+run_some(struct updates *u)
+{
+	struct parked *p;
+
+	while (u->running < AT_ONCE && (p = TAILQ_FIRST(&u->woken)) != NULL) {
+		struct api_call *c = p->call;
+
+		unpark(p);
+		c->woken = true;
+		u->running++;
+		api_again(c);
+	}
+}
+
+static void
+wake(struct parked *p)
+{
+	TAILQ_REMOVE(&p->u->list, p, link);
+	TAILQ_INSERT_TAIL(&p->u->woken, p, link);
+	p->woken = true;
+	event_del(p->timer);
+}
+
+void
+updates_ran(struct updates *u, struct api_call *c)
+{
+	if (!c->woken)
+		return;
+	c->woken = false;
+	u->running--;
+	run_some(u);
+}
+
+static void
 on_time(evutil_socket_t fd, short what, void *arg)
 {
 	struct parked *p = arg;
-	struct api_call *c = p->call;
 
-	unpark(p);
-	c->version = -1;
-	api_again(c);
+	p->call->version = -1;
+	wake(p);
+	run_some(p->u);
 }
 
 void
@@ -196,16 +236,14 @@ run_again(struct updates *u, const char *tenant)
 	struct parked *p, *next;
 
 	for (p = TAILQ_FIRST(&u->list); p != NULL; p = next) {
-		struct api_call *c = p->call;
-
 		next = TAILQ_NEXT(p, link);
-		if (tenant != NULL && strcmp(c->who.tenant, tenant) != 0)
+		if (tenant != NULL && strcmp(p->call->who.tenant, tenant) != 0)
 			continue;
-		unpark(p);
 		if (tenant == NULL)
-			c->version = -1;
-		api_again(c);
+			p->call->version = -1;
+		wake(p);
 	}
+	run_some(u);
 }
 
 void
@@ -240,6 +278,8 @@ updates_free(struct updates *u)
 		return;
 	while (!TAILQ_EMPTY(&u->list))
 		unpark(TAILQ_FIRST(&u->list));
+	while (!TAILQ_EMPTY(&u->woken))
+		unpark(TAILQ_FIRST(&u->woken));
 	if (u->look != NULL)
 		event_free(u->look);
 	versions_free(u->seen, u->seen_n);

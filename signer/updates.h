@@ -16,6 +16,8 @@ void updates_free(struct updates *u);
 void updates_stop(struct updates *u);
 /* Keep the call until its tenant changes or time is up; then api_again(). */
 void updates_park(struct updates *u, struct api_call *c);
+/* The call has run: another one may. Does nothing for one that never waited. */
+void updates_ran(struct updates *u, struct api_call *c);
 /* The request is gone. */
 void updates_forget(struct updates *u, struct api_call *c);
 void updates_wake(struct updates *u, const char *tenant);

@@ -7,6 +7,7 @@
 #include "http_world.h"
 
 #include <event2/event.h>
+#include <netinet/in.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
@@ -141,19 +142,25 @@ client_ctx(const struct tls_test *t, const struct identity *id)
 }
 
 static struct world *
-tls_world(SSL_CTX *ctx, int *port_out)
+tls_world_for(SSL_CTX *ctx, int64_t head_timeout_ms, int *port_out)
 {
 	struct http_settings set;
 	struct world *w;
 
 	http_settings_default(&set);
-	set.head_timeout_ms = 1000;
+	set.head_timeout_ms = head_timeout_ms;
 	w = world_new(&set);
 	assert_int_equal(
 	    http_server_listen(w->hs, "tls", "127.0.0.1:0", ctx), 0);
 	SSL_CTX_free(ctx); /* the listener has its own */
 	*port_out = http_server_port(w->hs, "tls");
 	return w;
+}
+
+static struct world *
+tls_world(SSL_CTX *ctx, int *port_out)
+{
+	return tls_world_for(ctx, 1000, port_out);
 }
 
 static void
@@ -357,6 +364,62 @@ test_bad_files(void **state)
 	}
 }
 
+/* A ClientHello and nothing more. Returns the socket. */
+static int
+stall(SSL_CTX *ctx, int port)
+{
+	struct sockaddr_in sin = { .sin_family = AF_INET,
+		.sin_port = htons((uint16_t)port),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	SSL *ssl = SSL_new(ctx);
+	BIO *out = BIO_new(BIO_s_mem());
+	char *p;
+	long n;
+
+	SSL_set_bio(ssl, BIO_new(BIO_s_mem()), out);
+	SSL_set_connect_state(ssl);
+	SSL_do_handshake(ssl);
+	n = BIO_get_mem_data(out, &p);
+	assert_true(n > 0);
+	assert_int_equal(connect(fd, (struct sockaddr *)&sin, sizeof(sin)), 0);
+	assert_int_equal(write(fd, p, (size_t)n), n);
+	SSL_free(ssl);
+	return fd;
+}
+
+#define STALLED 200
+#define HONEST 150
+
+/* More handshakes than run at a time, and peers that stall in theirs: all of
+ * the honest are served. */
+static void
+test_many_handshakes(void **state)
+{
+	struct tls_test *t = *state;
+	SSL_CTX *cctx = client_ctx(t, NULL);
+	struct client *honest[HONEST];
+	int fds[STALLED], port;
+	struct world *w =
+	    tls_world_for(server_ctx(t, &t->server, false), 10000, &port);
+
+	for (size_t i = 0; i < STALLED; i++)
+		fds[i] = stall(cctx, port);
+	world_spin(w, 50);
+	for (size_t i = 0; i < HONEST; i++) {
+		honest[i] = client_tls(w, port, cctx);
+		assert_true(client_say(honest[i], GET("/hello/x")));
+	}
+	for (size_t i = 0; i < HONEST; i++)
+		assert_true(client_sees(honest[i], "hello"));
+	for (size_t i = 0; i < HONEST; i++)
+		client_free(honest[i]);
+	for (size_t i = 0; i < STALLED; i++)
+		close(fds[i]);
+	SSL_CTX_free(cctx);
+	world_free(w);
+}
+
 int
 main(void)
 {
@@ -367,6 +430,7 @@ main(void)
 		cmocka_unit_test(test_bad_handshakes),
 		cmocka_unit_test(test_reload),
 		cmocka_unit_test(test_bad_files),
+		cmocka_unit_test(test_many_handshakes),
 	};
 
 	log_level = LOG_ERROR;
