@@ -152,9 +152,15 @@ is_deeply(\@left, [], 'every operation of the document was called');
 # ---- too many requests ----------------------------------------------------
 
 my $limited;
-for (1 .. 400) {
-	my $r = Edgehaul::http('GET', $prism->url . '/v1/updates', token => $gw);
-	$limited = $r, last if $r->{status} != 200;
+for (1 .. 50) {
+	# Straight to the signer until it has enough: the proxy may be so slow
+	# that new requests are allowed as fast as it asks.
+	for (1 .. 4000) {
+		my $r = Edgehaul::http('GET', $s->url . '/v1/updates', token => $gw);
+		last if $r->{status} == 429;
+	}
+	$limited = Edgehaul::http('GET', $prism->url . '/v1/updates', token => $gw);
+	last if $limited->{status} != 200;
 }
 is($limited->{status}, 429, 'too many requests: 429');
 unlike($limited->{content}, qr/stoplight\.io/, 'as documented');
