@@ -21,11 +21,10 @@
 #include <event2/event.h>
 
 #include "clock.h"
-#include "crc32c.h"
 #include "db.h"
 #include "index_guard.h"
+#include "index_state.h"
 #include "log.h"
-#include "url.h"
 #include "xalloc.h"
 
 #define BATCH 256
@@ -43,8 +42,7 @@ struct index {
 	MDB_dbi dbis[INDEX_TABLES];
 	struct event *wake; /* of the loop */
 	int efd;
-	uint8_t boot[16];
-	int64_t opened_ms;
+	struct index_clock clock;
 	pthread_t thread;
 	bool started;
 	pthread_mutex_t mutex; /* guards what follows */
@@ -64,79 +62,6 @@ struct index {
 static const char *const tables[INDEX_TABLES] = { "item", "due", "device",
 	"meta", "end" };
 
-/* ---- the state row and the spool's clock --------------------------------- */
-
-static uint32_t
-state_crc(const struct index_state *st)
-{
-	size_t from = offsetof(struct index_state, accepted);
-
-	return crc32c((const char *)st + from, sizeof(*st) - from);
-}
-
-static int
-state_read(MDB_txn *txn, const MDB_dbi *dbis, struct index_state *out)
-{
-	MDB_val k = { 5, "state" }, v;
-	int rc = db_errno(mdb_get(txn, dbis[INDEX_META], &k, &v));
-
-	if (rc != 0)
-		return rc == -ENOENT ? -EBADMSG : rc;
-	if (v.mv_size != sizeof(*out))
-		return -EBADMSG;
-	memcpy(out, v.mv_data, sizeof(*out));
-	if (out->version != INDEX_STATE_VERSION || out->crc != state_crc(out))
-		return -EBADMSG;
-	return 0;
-}
-
-static int
-state_write(MDB_txn *txn, const MDB_dbi *dbis, struct index_state *st)
-{
-	MDB_val k = { 5, "state" }, v = { sizeof(*st), st };
-
-	st->version = INDEX_STATE_VERSION;
-	st->crc = state_crc(st);
-	return db_errno(mdb_put(txn, dbis[INDEX_META], &k, &v, 0));
-}
-
-static void
-read_boot_id(uint8_t boot[16])
-{
-	char text[64], hex[33];
-	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text));
-	size_t m = 0;
-
-	if (fd >= 0)
-		close(fd);
-	memset(boot, 0, 16);
-	for (ssize_t i = 0; i < n && m < 32; i++)
-		if (text[i] != '-')
-			hex[m++] = text[i];
-	hex[m] = '\0';
-	if (m == 32)
-		hex_decode(hex, boot, 16);
-}
-
-/* The spool's clock goes on within a boot and stands still between two. */
-static int64_t
-spool_now(const struct index *ix, const struct index_state *st)
-{
-	int64_t since = memcmp(st->boot, ix->boot, 16) == 0 ? st->clock_boot_ms
-							    : ix->opened_ms;
-
-	return st->clock_ms + (clock_ms() - since);
-}
-
-static void
-stamp_clock(const struct index *ix, struct index_state *st, int64_t now)
-{
-	st->clock_ms = now;
-	st->clock_boot_ms = clock_ms();
-	memcpy(st->boot, ix->boot, 16);
-}
-
 /* ---- transactions -------------------------------------------------------- */
 
 struct batch {
@@ -154,11 +79,11 @@ run_batch(MDB_txn *txn, void *arg)
 	struct batch *b = arg;
 	struct index_txn t = { txn, b->ix->dbis, &b->st, 0, 0 };
 	struct index_job *j;
-	int rc = state_read(txn, b->ix->dbis, &b->st);
+	int rc = index_state_read(txn, b->ix->dbis, &b->st);
 
 	if (rc != 0)
 		return rc;
-	t.now = spool_now(b->ix, &b->st);
+	t.now = index_clock_now(&b->ix->clock, &b->st);
 	if (b->fn != NULL)
 		rc = b->fn(&t, b->arg);
 	else if (b->one != NULL)
@@ -178,8 +103,9 @@ run_and_stamp(MDB_txn *txn, void *arg)
 
 	if (rc != 0)
 		return rc;
-	stamp_clock(b->ix, &b->st, spool_now(b->ix, &b->st));
-	return state_write(txn, b->ix->dbis, &b->st);
+	index_clock_stamp(
+	    &b->ix->clock, &b->st, index_clock_now(&b->ix->clock, &b->st));
+	return index_state_write(txn, b->ix->dbis, &b->st);
 }
 
 static void
@@ -453,7 +379,7 @@ on_wake(evutil_socket_t fd, short what, void *arg)
 static int
 fill_new(MDB_txn *txn, const MDB_dbi *dbis, void *arg)
 {
-	return state_write(txn, dbis, arg);
+	return index_state_write(txn, dbis, arg);
 }
 
 int
@@ -461,11 +387,11 @@ index_create(
     const char *dir, uint64_t map_size, uint64_t rebuild_end, uint64_t upto)
 {
 	struct index_state st = { 0 };
+	struct index_clock clock;
 
+	index_clock_init(&clock);
 	st.since_wall_ms = clock_wall_ms();
-	st.clock_ms = 1; /* 0 means never in a row */
-	st.clock_boot_ms = clock_ms();
-	read_boot_id(st.boot);
+	index_clock_stamp(&clock, &st, 1); /* 0 means never in a row */
 	st.upto = upto;
 	st.rebuild_end = rebuild_end;
 	return db_create(dir, map_size, tables, INDEX_TABLES, fill_new, &st);
@@ -500,8 +426,7 @@ index_open(struct event_base *base, const char *dir, uint64_t map_size,
 		rc = -EBADMSG;
 	else
 		rc = open_guarded(ix, map_size);
-	read_boot_id(ix->boot);
-	ix->opened_ms = clock_ms();
+	index_clock_init(&ix->clock);
 	if (rc == 0)
 		rc = view(ix, &b);
 	if (rc != 0) {
