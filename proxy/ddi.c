@@ -31,6 +31,8 @@
 
 #define BODY_MAX (256 << 10) /* feedback carries the log of an installation */
 #define SLEEP_LEAST 10
+#define SLEEP_NEW 5 /* of a device that is to tell what it is first */
+#define NEW_S 60
 
 /* A request of a device. */
 struct ddi {
@@ -170,6 +172,22 @@ has_turn(const struct ddi *x)
 		   clock_ms()) == 0;
 }
 
+static int
+sleep_after(const struct fleet_device *d, const struct offer *o, bool asks)
+{
+	if (asks && d->seen - d->since < NEW_S)
+		return SLEEP_NEW;
+	if (o->retry < SLEEP_LEAST)
+		return SLEEP_LEAST;
+	return o->retry < OFFER_RETRY ? (int)o->retry : OFFER_RETRY;
+}
+
+static void
+sleep_text(int s, char out[24])
+{
+	snprintf(out, 24, "%02d:%02d:%02d", s / 3600, s / 60 % 60, s % 60);
+}
+
 void
 on_ddi_poll(struct http_request *rq, void *arg)
 {
@@ -178,6 +196,7 @@ on_ddi_poll(struct http_request *rq, void *arg)
 	struct offer offer;
 	char sleep[24];
 	struct ddi x;
+	bool asks;
 
 	if (!ddi_open(arg, rq, &x))
 		return;
@@ -192,15 +211,10 @@ on_ddi_poll(struct http_request *rq, void *arg)
 		add_link(&x, links, "deploymentBase", offer.release->seq);
 		firmware_offered(x.fw, x.device, &offer);
 	}
-	if (x.device->hw == NULL || x.device->version == NULL)
+	asks = x.device->hw == NULL || x.device->version == NULL;
+	if (asks)
 		add_link(&x, links, "configData", 0);
-	if (offer.retry < SLEEP_LEAST)
-		offer.retry = SLEEP_LEAST;
-	if (offer.retry > OFFER_RETRY)
-		offer.retry = OFFER_RETRY;
-	snprintf(sleep, sizeof(sleep), "%02d:%02d:%02d",
-	    (int)(offer.retry / 3600), (int)(offer.retry / 60 % 60),
-	    (int)(offer.retry % 60));
+	sleep_text(sleep_after(x.device, &offer, asks), sleep);
 	polling = cJSON_AddObjectToObject(
 	    cJSON_AddObjectToObject(o, "config"), "polling");
 	json_add_text(polling, "sleep", sleep);

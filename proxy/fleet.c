@@ -210,8 +210,10 @@ fleet_asks(struct fleet *f, const char *id, const char *address,
 	const char *key = id != NULL && good_id(id) ? id : address;
 	struct fleet_device *d = fleet_find(f, key);
 
-	if (d == NULL)
+	if (d == NULL) {
 		d = add(f, key, address);
+		d->since = now_s();
+	}
 	at_address(f, d, address);
 	if (product != NULL &&
 	    (d->product == NULL || strcmp(d->product, product) != 0)) {

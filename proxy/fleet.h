@@ -32,6 +32,7 @@ struct fleet_device {
 	uint8_t offered_sha256[32], fetched[32];
 	char *fetched_version; /* NULL: fetched nothing */
 	int64_t seen, offered_at, fetched_at;
+	int64_t since; /* here, by this process; 0: it was known before */
 	unsigned products, full; /* asked for; times fetched whole */
 };
 
