@@ -178,14 +178,12 @@ ran_write(void *arg)
 	if (j->rc != 0 || j->bad || fl->dropped)
 		stop_get(r);
 	free(j);
-	if (r->queue_n > 0) {
+	if (r->queue_n > 0)
 		job_start(r);
-		fw_get_resume(r->get != NULL ? r->get : NULL);
-	} else {
-		if (r->get != NULL)
-			fw_get_resume(r->get);
+	if (r->get != NULL)
+		fw_get_resume(r->get);
+	if (r->job == NULL)
 		maybe_over(r);
-	}
 }
 
 static void
