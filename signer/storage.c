@@ -13,11 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <time.h>
-#include <openssl/err.h>
-#include <openssl/pem.h>
-#include <openssl/x509.h>
 
+#include "ca_bundle.h"
 #include "clock.h"
 #include "duration.h"
 #include "json.h"
@@ -296,38 +293,6 @@ take_expires(struct storage *s, const cJSON *v, struct problem *p)
 
 /* ---- the certificate ----------------------------------------------------- */
 
-/* Unix seconds; 0 if it cannot be told. */
-static int64_t
-ends_at(const X509 *x)
-{
-	struct tm tm;
-
-	if (ASN1_TIME_to_tm(X509_get0_notAfter(x), &tm) != 1)
-		return 0;
-	return timegm(&tm);
-}
-
-static int
-count_certificates(const char *pem, int64_t *ends_out)
-{
-	BIO *b = BIO_new_mem_buf(pem, -1);
-	X509 *x;
-	int n = 0;
-
-	while ((x = PEM_read_bio_X509(b, NULL, NULL, NULL)) != NULL) {
-		int64_t ends = ends_at(x);
-
-		if (n++ == 0 || ends < *ends_out)
-			*ends_out = ends;
-		X509_free(x);
-	}
-	if (ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE)
-		n = -1; /* one of them is damaged */
-	ERR_clear_error();
-	BIO_free(b);
-	return n;
-}
-
 static void
 check_certificate(struct storage *s, struct problem *p)
 {
@@ -343,7 +308,7 @@ check_certificate(struct storage *s, struct problem *p)
 		    "There is a private key in it.");
 		return;
 	}
-	if (count_certificates(pem, &s->certificate_expires_s) <= 0) {
+	if (ca_bundle_count(pem, &s->certificate_expires_s) <= 0) {
 		problem_field(p, "/certificate",
 		    "Give one or more blocks -----BEGIN CERTIFICATE----- of "
 		    "the authority that signed the store's certificate.",

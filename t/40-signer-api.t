@@ -128,6 +128,9 @@ for my $case (['with its endpoint', %azure], ['without', %azure, endpoint => '']
 	is_deeply($r->{json}{hosts}, ['edgestore01.blob.core.windows.net'],
 	    'its host');
 }
+$r = call('POST', '/v1/storages', json => { %azure, name => 'azure' });
+is($r->{status}, 200, 'AZURE by POST') or diag $r->{content};
+is($r->{json}{name}, 'azure', 'under its name');
 problem(call('PUT', '/v1/storages/azure2', json => { %azure,
 	connectionString => "AccountName=x;AccountKey=$key;BlobEndpoint=http://x/",
 	endpoint => '' }), 422, '/connectionString', 'http without allowHttp');
@@ -298,15 +301,8 @@ is_deeply((grep { $_->{name} eq 's3' } @{ $now->{storages} })[0]{hosts},
 # Ask after the version in a child; what it prints after which time.
 sub poll {
 	my ($version) = @_;
-	my $pid = open my $fh, '-|';
-	if ($pid == 0) {
-		my $p = call('GET', "/v1/updates?after=$version", token => $gw);
-		print $p->{content};
-		close STDOUT;
-		require POSIX;
-		POSIX::_exit(0);
-	}
-	return $fh;
+	return child(sub { call('GET', "/v1/updates?after=$version",
+		token => $gw)->{content} });
 }
 my $fh = poll($now->{version});
 Time::HiRes::sleep(0.3);

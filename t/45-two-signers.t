@@ -5,7 +5,6 @@ use strict;
 use warnings;
 use Test::More;
 use Edgehaul;
-use POSIX ();
 use Time::HiRes qw(time sleep);
 
 plan(skip_all => 'built without PostgreSQL (Debian: libpq-dev)')
@@ -45,17 +44,6 @@ sub block {
 	my ($i, $blocked) = @_;
 	return call($i, 'PUT', '/v1/gateways/gw-1/devices/cam-1', json =>
 		{ blocked => $blocked ? JSON::PP::true() : JSON::PP::false() });
-}
-# Run in a child; what it prints, and later whether it went well.
-sub child {
-	my ($fn) = @_;
-	my $pid = open my $fh, '-|';
-	if ($pid == 0) {
-		print $fn->();
-		close STDOUT;
-		POSIX::_exit(0);
-	}
-	return $fh;
 }
 sub poll {
 	my ($i, $version) = @_;

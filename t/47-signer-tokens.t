@@ -6,7 +6,6 @@ use strict;
 use warnings;
 use Test::More;
 use Edgehaul;
-use POSIX ();
 use Time::HiRes qw(time sleep);
 
 Edgehaul->need_all('radosgw', 'azurite', 'openssl', 'curl');
@@ -85,16 +84,6 @@ $f->wrong('secret', qr/invalid_client/, %azure, clientSecret => 'old');
 
 # ---- many at once share one renewal ----------------------------------------
 
-sub child {
-	my ($fn) = @_;
-	my $pid = open my $fh, '-|';
-	if ($pid == 0) {
-		print $fn->();
-		close STDOUT;
-		POSIX::_exit(0);
-	}
-	return $fh;
-}
 for my $what ('sts', 'oauth') {
 	$s->storage("many-$what", %{ $doc{$what} }, storageClassOf($what));
 	$by{$what}->mode('pass', delay => 0.5);

@@ -38,7 +38,7 @@ use Test::More;
 use Time::HiRes ();
 
 our @EXPORT = qw(wait_for finish need need_root slurp spit json_decode
-    json_encode sha256_hex http request_bytes jpeg);
+    json_encode sha256_hex http request_bytes jpeg child);
 
 my $top = $ENV{TOP_SRCDIR} // do {
 	my $file = Cwd::abs_path(__FILE__);
@@ -352,6 +352,19 @@ sub certificate {
 		. 'IP:127.0.0.1', @more);
 	die "openssl: $err\n" if $rc != 0;
 	return ("$dir/cert.pem", "$dir/key.pem");
+}
+
+# Run code beside; a handle from which comes what it returns.
+sub child {
+	my ($fn) = @_;
+	require POSIX;
+	my $pid = open my $fh, '-|';
+	if ($pid == 0) {
+		print $fn->();
+		close STDOUT;
+		POSIX::_exit(0);
+	}
+	return $fh;
 }
 
 # ---- HTTP -----------------------------------------------------------------
