@@ -5,9 +5,7 @@
  * RFC 9112 sees the same end of the message in it. So there is one spelling
  * of each framing field, one line end, no folding, no second value, and the
  * first doubt is final: a refusal stays until the reader is made anew.
- * Leniency is for the target alone, whose octets frame nothing: blanks and
- * octets from 0x80 may stand in it raw, and the last word of the line is the
- * version.
+ * What may stand in a line is http_grammar.c's.
  *
  * A head that comes in one piece is copied once, into the block that the
  * caller keeps. Only an incomplete one is gathered in the reader's buffer.
@@ -21,191 +19,10 @@
 #include <string.h>
 #include <strings.h>
 
+#include "http_grammar.h"
 #include "xalloc.h"
 
-#define BLANKS_MAX 8  /* empty lines before a request */
-#define METHOD_MAX 32 /* octets */
-
-enum { TOKEN = 1, VALUE = 2, TARGET = 4, HOSTNAME = 8, DIGIT = 16 };
-#define ALNUM (TOKEN | VALUE | TARGET | HOSTNAME)
-
-/* What an octet may be part of. */
-// clang-format off
-static const unsigned char classes[256] = {
-	['\t'] = VALUE, [' '] = VALUE | TARGET,
-	['!'] = ALNUM, ['"'] = VALUE, ['#'] = TOKEN | VALUE,
-	['$'] = ALNUM, ['%'] = ALNUM, ['&'] = ALNUM, ['\''] = ALNUM,
-	['('] = VALUE | TARGET | HOSTNAME, [')'] = VALUE | TARGET | HOSTNAME,
-	['*'] = ALNUM, ['+'] = ALNUM, [','] = VALUE | TARGET | HOSTNAME,
-	['-'] = ALNUM, ['.'] = ALNUM, ['/'] = VALUE | TARGET,
-	['0' ... '9'] = ALNUM | DIGIT,
-	[':'] = VALUE | TARGET, [';'] = VALUE | TARGET | HOSTNAME,
-	['<'] = VALUE, ['='] = VALUE | TARGET | HOSTNAME, ['>'] = VALUE,
-	['?'] = VALUE | TARGET, ['@'] = VALUE | TARGET,
-	['A' ... 'Z'] = ALNUM, ['['] = VALUE | TARGET, ['\\'] = VALUE,
-	[']'] = VALUE | TARGET, ['^'] = TOKEN | VALUE | TARGET,
-	['_'] = ALNUM, ['`'] = TOKEN | VALUE | TARGET,
-	['a' ... 'z'] = ALNUM, ['{'] = VALUE | TARGET,
-	['|'] = TOKEN | VALUE | TARGET, ['}'] = VALUE | TARGET,
-	['~'] = ALNUM, [0x80 ... 0xff] = VALUE | TARGET,
-};
-// clang-format on
-
-/* The parts of a request line, as offsets into it. */
-struct request_line {
-	size_t method_n, target, target_n;
-	size_t host, host_n; /* of absolute-form; host 0 if it is none */
-	size_t path;         /* of absolute-form: what follows the authority */
-	unsigned minor;
-};
-
-static bool
-all(const char *p, size_t n, unsigned class)
-{
-	for (size_t i = 0; i < n; i++)
-		if (!(classes[(unsigned char)p[i]] & class))
-			return false;
-	return true;
-}
-
-/* Refuse: *why gets the reason, the result is minus the status. */
-static int
-no(int status, const char *text, const char **why)
-{
-	*why = text;
-	return -status;
-}
-
-/* ---- the grammar of a line ----------------------------------------------- */
-
-static bool
-port_ok(const char *p, size_t n)
-{
-	unsigned long port = 0;
-
-	if (n > 5 || !all(p, n, DIGIT))
-		return false;
-	for (size_t i = 0; i < n; i++)
-		port = port * 10 + (unsigned)(p[i] - '0');
-	return port <= 65535;
-}
-
-/* uri-host [":" port] (RFC 3986 section 3.2.2); no userinfo, may be empty. */
-static bool
-host_ok(const char *p, size_t n)
-{
-	const char *colon;
-	size_t host;
-
-	if (n > 0 && p[0] == '[') {
-		const char *end = memchr(p, ']', n);
-
-		if (end == NULL || end == p + 1)
-			return false;
-		host = (size_t)(end - p) + 1;
-		for (size_t i = 1; i < host - 1; i++)
-			if (p[i] != ':' &&
-			    !(classes[(unsigned char)p[i]] & HOSTNAME))
-				return false;
-	} else {
-		colon = memchr(p, ':', n);
-		host = colon != NULL ? (size_t)(colon - p) : n;
-		if (!all(p, host, HOSTNAME))
-			return false;
-	}
-	if (host == n)
-		return true;
-	return p[host] == ':' && port_ok(p + host + 1, n - host - 1);
-}
-
-/* "http://authority..." in the target: find the authority. */
-static int
-absolute_form(const char *line, struct request_line *rl, const char **why)
-{
-	const char *t = line + rl->target;
-	size_t scheme = 0, end;
-
-	if (rl->target_n > 7 && strncasecmp(t, "http://", 7) == 0)
-		scheme = 7;
-	else if (rl->target_n > 8 && strncasecmp(t, "https://", 8) == 0)
-		scheme = 8;
-	else
-		return no(400, "the target must begin with a slash", why);
-	for (end = scheme; end < rl->target_n; end++)
-		if (t[end] == '/' || t[end] == '?')
-			break;
-	if (end == scheme || !host_ok(t + scheme, end - scheme))
-		return no(400, "bad authority in the target", why);
-	rl->host = rl->target + scheme;
-	rl->host_n = end - scheme;
-	rl->path = rl->target + end;
-	return 0;
-}
-
-/* HTTP-version is the last word of the line; 1.2 and up are answered as 1.1. */
-static int
-version(const char *v, size_t n, unsigned *minor, const char **why)
-{
-	if (n != 8 || memcmp(v, "HTTP/", 5) != 0 || !all(v + 5, 1, DIGIT) ||
-	    v[6] != '.' || !all(v + 7, 1, DIGIT))
-		return no(400, "no HTTP version in the request line", why);
-	if (v[5] != '1')
-		return no(505, "only HTTP/1.0 and HTTP/1.1 are spoken", why);
-	*minor = v[7] == '0' ? 0 : 1;
-	return 0;
-}
-
-static int
-request_line(
-    const char *line, size_t n, struct request_line *rl, const char **why)
-{
-	const char *last = memrchr(line, ' ', n);
-	size_t i = 0;
-	int rc;
-
-	memset(rl, 0, sizeof(*rl));
-	while (i < n && (classes[(unsigned char)line[i]] & TOKEN))
-		i++;
-	if (i == 0 || last == NULL || line[i] != ' ')
-		return no(400, "not a request line", why);
-	if (i > METHOD_MAX)
-		return no(501, "unknown method", why);
-	rl->method_n = i;
-	rc = version(last + 1, n - (size_t)(last + 1 - line), &rl->minor, why);
-	if (rc != 0)
-		return rc;
-	if (last <= line + i + 1)
-		return no(400, "no target in the request line", why);
-	rl->target = i + 1;
-	rl->target_n = (size_t)(last - line) - i - 1;
-	if (!all(line + rl->target, rl->target_n, TARGET) || last[-1] == ' ')
-		return no(400, "octet in the target that must be encoded", why);
-	if (line[rl->target] == '/')
-		return 0;
-	if (rl->target_n == 1 && line[rl->target] == '*' && i == 7 &&
-	    memcmp(line, "OPTIONS", 7) == 0)
-		return 0;
-	return absolute_form(line, rl, why);
-}
-
-/* field-name ":" OWS field-value OWS, without its CRLF. */
-static int
-field_line(const char *line, size_t n, const char **why)
-{
-	size_t i = 0;
-
-	if (line[0] == ' ' || line[0] == '\t')
-		return no(400, "folded header line", why);
-	while (i < n && (classes[(unsigned char)line[i]] & TOKEN))
-		i++;
-	if (i == n)
-		return no(400, "header line without a colon", why);
-	if (i == 0 || line[i] != ':')
-		return no(400, "bad header name", why);
-	if (!all(line + i + 1, n - i - 1, VALUE))
-		return no(400, "bad octet in a header value", why);
-	return 0;
-}
+#define BLANKS_MAX 8 /* empty lines before a request */
 
 /* ---- what the fields say about the message ------------------------------- */
 
@@ -216,12 +33,12 @@ content_length(struct http_head *h, const char *v, const char **why)
 	uint64_t length = 0;
 
 	if (h->has_length)
-		return no(400, "Content-Length stands twice", why);
-	if (n == 0 || !all(v, n, DIGIT))
-		return no(400, "Content-Length is not a number", why);
+		return http_no(400, "Content-Length stands twice", why);
+	if (n == 0 || !http_all(v, n, HTTP_DIGIT))
+		return http_no(400, "Content-Length is not a number", why);
 	for (size_t i = 0; i < n; i++) {
 		if (length > (INT64_MAX - 9) / 10)
-			return no(400, "Content-Length is too large", why);
+			return http_no(400, "Content-Length is too large", why);
 		length = length * 10 + (uint64_t)(v[i] - '0');
 	}
 	h->has_length = true;
@@ -237,23 +54,23 @@ transfer_encoding(struct http_head *h, const char *v, const char **why)
 	size_t n = strlen(v), k = sizeof(last) - 1;
 
 	if (h->chunked)
-		return no(400, "Transfer-Encoding stands twice", why);
+		return http_no(400, "Transfer-Encoding stands twice", why);
 	if (h->minor == 0)
-		return no(400, "Transfer-Encoding in HTTP/1.0", why);
+		return http_no(400, "Transfer-Encoding in HTTP/1.0", why);
 	if (strcasecmp(v, last) == 0) {
 		h->chunked = true;
 		return 0;
 	}
 	if (n <= k || strcasecmp(v + n - k, last) != 0)
-		return no(
+		return http_no(
 		    400, "Transfer-Encoding does not end in chunked", why);
 	n -= k;
 	while (n > 0 && (v[n - 1] == ' ' || v[n - 1] == '\t'))
 		n--;
-	if (n < 2 || v[n - 1] != ',' || !all(v, n - 1, TOKEN) ||
+	if (n < 2 || v[n - 1] != ',' || !http_all(v, n - 1, HTTP_TOKEN) ||
 	    (n - 1 == k && strncasecmp(v, last, k) == 0))
-		return no(400, "bad Transfer-Encoding", why);
-	return no(501, "no transfer coding but chunked is known", why);
+		return http_no(400, "bad Transfer-Encoding", why);
+	return http_no(501, "no transfer coding but chunked is known", why);
 }
 
 /* Is `token` in a comma-separated list? */
@@ -291,14 +108,15 @@ field(struct http_head *h, const struct http_header *f, struct connection *c,
 		return transfer_encoding(h, f->value, why);
 	if (strcasecmp(f->name, "host") == 0) {
 		if (++c->hosts > 1)
-			return no(400, "Host stands twice", why);
-		if (!host_ok(f->value, strlen(f->value)))
-			return no(400, "bad Host", why);
+			return http_no(400, "Host stands twice", why);
+		if (!http_host_ok(f->value, strlen(f->value)))
+			return http_no(400, "bad Host", why);
 		if (h->host[0] == '\0') /* absolute-form goes before it */
 			h->host = f->value;
 	} else if (strcasecmp(f->name, "expect") == 0 && h->minor > 0) {
 		if (strcasecmp(f->value, "100-continue") != 0)
-			return no(417, "only 100-continue is expected", why);
+			return http_no(
+			    417, "only 100-continue is expected", why);
 		h->expect_continue = true;
 	} else if (strcasecmp(f->name, "connection") == 0) {
 		c->close = c->close || listed(f->value, "close");
@@ -319,9 +137,9 @@ meaning(struct http_head *h, const char **why)
 			return rc;
 	}
 	if (h->minor > 0 && c.hosts == 0)
-		return no(400, "HTTP/1.1 without Host", why);
+		return http_no(400, "HTTP/1.1 without Host", why);
 	if (h->chunked && h->has_length)
-		return no(
+		return http_no(
 		    400, "both Content-Length and Transfer-Encoding", why);
 	h->keep_alive = !c.close && (h->minor > 0 || c.keep_alive);
 	return 0;
@@ -373,7 +191,7 @@ head_make(const struct http_head_reader *r, const char *p, size_t n,
 	char *text, *line, *end;
 	int rc;
 
-	rc = request_line(p, (size_t)(eol - p) - 1, &rl, why);
+	rc = http_request_line(p, (size_t)(eol - p) - 1, &rl, why);
 	assert(rc == 0); /* scan() has seen to that */
 	h.text = xmalloc(array + n + rl.host_n + 1);
 	fields = (struct http_header *)(void *)h.text;
@@ -413,12 +231,12 @@ request_octet(
 {
 	if (method && i > 0 && c == ' ')
 		return 0;
-	if (method && !(classes[c] & TOKEN))
-		return no(400, "not a request line", why);
-	if (method && i == METHOD_MAX)
-		return no(501, "unknown method", why);
+	if (method && !(http_classes[c] & HTTP_TOKEN))
+		return http_no(400, "not a request line", why);
+	if (method && i == HTTP_METHOD_MAX)
+		return http_no(501, "unknown method", why);
 	if (i > max / 2)
-		return no(414, "the target is too long", why);
+		return http_no(414, "the target is too long", why);
 	return 0;
 }
 
@@ -439,13 +257,14 @@ check_part(const struct http_head_reader *r, const char *p, size_t from,
 		unsigned char c = (unsigned char)p[i];
 
 		if (i > r->line && p[i - 1] == '\r')
-			return no(400, "CR inside a line", why);
+			return http_no(400, "CR inside a line", why);
 		if (r->lines == 0)
 			rc = request_octet(c, i - r->line, method, r->max, why);
 		else if (i == r->line && (c == ' ' || c == '\t'))
-			rc = no(400, "folded header line", why);
-		if (rc == 0 && c != '\r' && !(classes[c] & (VALUE | TARGET)))
-			rc = no(400, "control octet in the head", why);
+			rc = http_no(400, "folded header line", why);
+		if (rc == 0 && c != '\r' &&
+		    !(http_classes[c] & (HTTP_VALUE | HTTP_TARGET)))
+			rc = http_no(400, "control octet in the head", why);
 		method = method && c != ' ';
 	}
 	return rc;
@@ -459,19 +278,19 @@ check_line(
 	struct request_line rl;
 
 	if (k == 0 || line[k - 1] != '\r')
-		return no(400, "line ends in LF without CR", why);
+		return http_no(400, "line ends in LF without CR", why);
 	k--;
 	if (memchr(line, '\r', k) != NULL)
-		return no(400, "CR inside a line", why);
+		return http_no(400, "CR inside a line", why);
 	if (r->lines == 0 && k > r->max / 2)
-		return no(414, "the target is too long", why);
+		return http_no(414, "the target is too long", why);
 	if (r->lines == 0)
-		return request_line(line, k, &rl, why);
+		return http_request_line(line, k, &rl, why);
 	if (k == 0)
 		return 1;
 	if (r->lines > HTTP_HEADERS_MAX)
-		return no(431, "too many headers", why);
-	return field_line(line, k, why);
+		return http_no(431, "too many headers", why);
+	return http_field_line(line, k, why);
 }
 
 /*
@@ -517,9 +336,9 @@ skip_blanks(struct http_head_reader *r, const char *p, size_t n, size_t *used,
 {
 	while (*used < n && (r->cr || p[*used] == '\r' || p[*used] == '\n')) {
 		if (r->cr != (p[*used] == '\n'))
-			return no(400, "not a request line", why);
+			return http_no(400, "not a request line", why);
 		if (r->cr && ++r->blanks > BLANKS_MAX)
-			return no(400, "too many empty lines", why);
+			return http_no(400, "too many empty lines", why);
 		r->cr = !r->cr;
 		++*used;
 	}
@@ -582,7 +401,7 @@ read_on(struct http_head_reader *r, const char *p, size_t n, size_t *used,
 		return rc;
 	if (rc == 0) {
 		if (old + take == r->max)
-			return no(r->lines == 0 ? 414 : 431,
+			return http_no(r->lines == 0 ? 414 : 431,
 			    "the head is too large", why);
 		if (old == 0)
 			keep(r, p, take);
