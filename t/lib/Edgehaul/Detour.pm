@@ -8,7 +8,8 @@
 #	rubbish   200 with what no server of the kind would say
 #	503       503 without words
 #	cut       half an answer, then the end
-# `delay` seconds are waited before each connection is passed on.
+# `delay` seconds are waited before each connection is passed on. With `record`
+# all octets of both directions are kept, for record().
 package Edgehaul::Detour;
 use strict;
 use warnings;
@@ -39,6 +40,8 @@ sub new {
 sub name { 'detour' }
 sub authority { "127.0.0.1:$_[0]{port}" }
 
+sub record { Edgehaul::slurp("$_[0]{dir}/record") }
+
 # How many connections there were since the last mode().
 sub count { -s "$_[0]{dir}/count" || 0 }
 
@@ -63,7 +66,7 @@ sub mode {
 			next if fork;
 			close $listen;
 			Time::HiRes::sleep($o{delay}) if $o{delay};
-			$self->_serve($c, $mode);
+			$self->_serve($c, $mode, %o);
 			POSIX::_exit(0);
 		}
 	}
@@ -72,8 +75,9 @@ sub mode {
 }
 
 sub _serve {
-	my ($self, $c, $mode) = @_;
-	my $buf;
+	my ($self, $c, $mode, %o) = @_;
+	my ($buf, $record);
+	open $record, '>>:raw', "$self->{dir}/record" if $o{record};
 	if ($mode eq 'hang') {
 		1 while sysread $c, $buf, 65536;
 		return;
@@ -89,6 +93,7 @@ sub _serve {
 		for my $from ($select->can_read) {
 			my $to = $from == $c ? $up : $c;
 			sysread($from, $buf, 65536) or return;
+			syswrite $record, $buf if $record;
 			my $at = 0;
 			$at += syswrite($to, $buf, length($buf) - $at, $at)
 			    // return while $at < length $buf;
