@@ -1,7 +1,7 @@
 /*
  * image_made.c - what an object tells of how it was made from the original
  *
- * Stores keep these names as metadata (x-amz-meta-..., x-ms-meta-...), so that
+ * Stores keep these names as metadata (x-PROVIDER-meta-...), so that
  * a reader finds the original's hash, size and type, and how to get it back.
  */
 #include "image.h"
