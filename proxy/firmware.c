@@ -96,7 +96,7 @@ load_catalog(struct firmware *fw)
 	struct load *l;
 
 	fw->load_again = fw->loading;
-	if (fw->loading || fw->cache == NULL)
+	if (fw->loading || fw->cache == NULL || fw->closing)
 		return;
 	l = xcalloc(1, sizeof(*l));
 	l->fw = fw;
@@ -229,7 +229,7 @@ firmware_free(struct firmware *fw)
 		return;
 	if (fw->cache != NULL)
 		fleet_flush(fw->fleet);
-	fw->load_again = false;
+	fw->closing = true; /* what is called back now begins nothing more */
 	pool_free(fw->readers);
 	pool_free(fw->disk);
 	mirrors_free(fw->mirrors);

@@ -41,7 +41,7 @@ struct firmware {
 	struct turns *turns;
 	struct fleet *fleet;
 	struct mirrors *mirrors;
-	bool opening, loading, load_again;
+	bool opening, loading, load_again, closing;
 	int64_t open_at_ms, asked_ms;
 	uint64_t txn; /* of the index when the catalog was read */
 	struct cache_totals totals;
