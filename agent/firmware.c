@@ -153,11 +153,8 @@ take_channels(struct firmware *f, const cJSON *list, bool fresh)
 		if (!fresh ||
 		    json_int(v, "seq", 1, INT64_C(1) << 53, &seq) != 0)
 			continue;
-		if (seq > fd->known_seq &&
-		    (fd->m == NULL || seq > fd->m->seq)) {
-			fd->next_ms = 0; /* news: at once */
-			fd->wait_ms = 0;
-		}
+		if (seq > fd->known_seq && (fd->m == NULL || seq > fd->m->seq))
+			feed_now(fd);
 		fd->known_seq = seq;
 	}
 }
@@ -476,8 +473,13 @@ feed_status(const struct fw_feed *fd, cJSON *list)
 		    o, "expired", fd->m->expires <= firmware_now(fd->fw));
 		json_add_int(o, "releases", (int64_t)fd->m->releases_n);
 	}
-	if (fd->error[0] != '\0')
-		json_add_text(o, "error", fd->error);
+	for (int i = 0; fd->failing && i < FW_FROM_N; i++) {
+		if (fd->errors[i][0] == '\0')
+			continue;
+		json_add_text(o, "error", fd->errors[i]);
+		json_add_text(o, "error_of", fw_from_name((enum fw_from)i));
+		break;
+	}
 	cJSON_AddItemToArray(list, o);
 }
 
@@ -594,6 +596,8 @@ firmware_reload(struct firmware *f)
 	memcpy(old, f->keys, sizeof(old));
 	take_settings(f);
 	fw_origins_again(f->origins);
+	TAILQ_FOREACH(fd, &f->feeds, link)
+	feed_now(fd);
 	if (old_n == f->keys_n &&
 	    memcmp(old, f->keys, old_n * sizeof(old[0])) == 0)
 		return;
@@ -603,7 +607,6 @@ firmware_reload(struct firmware *f)
 		manifest_free(fd->m);
 		fd->m = NULL;
 		fd->etag[0] = '\0';
-		fd->next_ms = 0;
 	}
 	restore(f);
 }

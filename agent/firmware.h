@@ -40,8 +40,11 @@ struct fw_feed {
 	int64_t next_ms;          /* poll not before */
 	int64_t wait_ms;          /* after failures */
 	struct manifest_get *get; /* under way */
+	bool again;               /* what it finds may be old already */
 	bool wanted;              /* still in the policy */
-	char error[200];
+	char errors[FW_FROM_N]
+		   [160]; /* of each origin, since it was last well */
+	bool failing;
 	int64_t stale_since_ms, stale_for_ms; /* a CDN lags behind */
 };
 TAILQ_HEAD(fw_feeds, fw_feed);
@@ -94,6 +97,8 @@ struct fw_feed *feed_get(
 void feed_free(struct fw_feed *fd);
 /* What the cache kept: true if it is signed and ours. */
 bool feed_restore(struct firmware *f, const struct cache_manifest *m);
+/* There may be news: ask as soon as can be. */
+void feed_now(struct fw_feed *fd);
 /* Each second: whose time it is. */
 void feeds_poll(struct firmware *f);
 /* The file of that content in any manifest that is not revoked; NULL. */

@@ -142,14 +142,12 @@ void
 fw_origins_failed(struct fw_origins *o, enum fw_from from, const char *why)
 {
 	struct health *h = &o->h[from];
-	struct log_text t;
-
 	h->failed++;
 	h->rest_ms = backoff_next(h->rest_ms, REST_CAP_MS, arc4random_uniform);
 	h->rest_until_ms = clock_ms() + h->rest_ms;
 	if (strcmp(h->error, why) != 0)
 		log_warn("firmware %s rests %" PRId64 "ms: %s", names[from],
-		    h->rest_ms, log_text(&t, why, strlen(why)));
+		    h->rest_ms, why);
 	snprintf(h->error, sizeof(h->error), "%s", why);
 }
 
@@ -587,7 +585,7 @@ fw_get(struct fw_origins *o, const struct fw_get_request *rq, fw_get_fn fn,
 void
 fw_get_resume(struct fw_get *g)
 {
-	if (g->xfer != NULL)
+	if (g != NULL && g->xfer != NULL)
 		xfer_resume(g->xfer);
 }
 

@@ -58,7 +58,8 @@ struct fw_get_request {
 struct fw_result {
 	int rc;          /* 0: an answer arrived whole, else -errno */
 	int status;      /* of the answer */
-	const char *why; /* rc != 0 or another status than 200, 206, 304 */
+	const char *why; /* rc != 0 or another status than 200, 206, 304;
+			    what a peer said in it is escaped */
 	const char *body;
 	size_t body_n;
 	struct xfer *xfer; /* for xfer_header(); NULL: nothing was asked */
@@ -68,7 +69,7 @@ typedef void (*fw_get_fn)(const struct fw_result *r, void *arg);
 
 struct fw_get *fw_get(struct fw_origins *o, const struct fw_get_request *rq,
     fw_get_fn fn, void *arg);
-/* The sink has room again. */
+/* The sink has room again. NULL is accepted. */
 void fw_get_resume(struct fw_get *g);
 /* fn is not called. Not from within a sink's callback. NULL is accepted. */
 void fw_get_cancel(struct fw_get *g);

@@ -180,10 +180,8 @@ ran_write(void *arg)
 	free(j);
 	if (r->queue_n > 0)
 		job_start(r);
-	if (r->get != NULL)
-		fw_get_resume(r->get);
-	if (r->job == NULL)
-		maybe_over(r);
+	fw_get_resume(r->get); /* may start the next job as well */
+	maybe_over(r);
 }
 
 static void
@@ -212,8 +210,7 @@ on_room(void *arg)
 {
 	struct run *r = arg;
 
-	if (r->get != NULL)
-		fw_get_resume(r->get);
+	fw_get_resume(r->get);
 }
 
 /* Enough of the rate for n octets; false: on_room() will be called. */

@@ -245,7 +245,15 @@ feed_restore(struct firmware *f, const struct cache_manifest *c)
 static void
 later(struct fw_feed *fd, int64_t ms)
 {
-	fd->next_ms = clock_ms() + ms;
+	fd->next_ms = fd->again ? 0 : clock_ms() + ms;
+	fd->again = false;
+}
+
+void
+feed_now(struct fw_feed *fd)
+{
+	fd->again = fd->get != NULL;
+	fd->next_ms = fd->wait_ms = 0;
 }
 
 static bool
@@ -268,20 +276,26 @@ done(struct manifest_get *g)
 }
 
 static void
-told(struct fw_feed *fd, const char *why, bool loud)
+told(struct fw_feed *fd, enum fw_from from, const char *why, bool loud)
 {
-	struct log_text t;
-
-	if (strcmp(fd->error, why) != 0) {
+	/* Each origin's fault is logged when it changes. */
+	if (strcmp(fd->errors[from], why) != 0) {
 		if (loud)
-			log_error("firmware %s/%s: manifest refused: %s",
-			    fd->product, fd->channel,
-			    log_text(&t, why, strlen(why)));
+			log_error("firmware %s/%s: manifest refused: %s: %s",
+			    fd->product, fd->channel, fw_from_name(from), why);
 		else
-			log_warn("firmware %s/%s: no manifest: %s", fd->product,
-			    fd->channel, log_text(&t, why, strlen(why)));
+			log_warn("firmware %s/%s: no manifest: %s: %s",
+			    fd->product, fd->channel, fw_from_name(from), why);
 	}
-	snprintf(fd->error, sizeof(fd->error), "%s", why);
+	snprintf(fd->errors[from], sizeof(fd->errors[from]), "%s", why);
+	fd->failing = true;
+}
+
+static void
+all_well(struct fw_feed *fd)
+{
+	memset(fd->errors, 0, sizeof(fd->errors));
+	fd->failing = false;
 }
 
 /* This origin has none for us: ask the next, or wait. */
@@ -291,10 +305,8 @@ next_origin(struct manifest_get *g, const char *why, bool loud)
 	struct fw_feed *fd = g->fd;
 	int64_t wait;
 	int from;
-	char text[240];
 
-	snprintf(text, sizeof(text), "%s: %s", fw_from_name(g->from), why);
-	told(fd, text, loud);
+	told(fd, g->from, why, loud);
 	g->tried |= FW_BIT(g->from);
 	from = fw_origins_pick(
 	    fd->fw->origins, g->tried, fd->storage, clock_ms(), &wait);
@@ -366,7 +378,7 @@ on_kept(void *arg)
 	if (g->rc != 0)
 		log_error("firmware %s/%s: cannot be kept: %s", fd->product,
 		    fd->channel, strerror(-g->rc));
-	fd->error[0] = '\0';
+	all_well(fd);
 	if (g->rc == 0 && g->m != NULL)
 		take(g);
 	done(g);
@@ -400,7 +412,7 @@ confirmed(struct manifest_get *g)
 	int64_t now = firmware_now(fd->fw);
 	bool write = now >= fd->checked + CACHE_CHECKED_S || now < fd->checked;
 
-	fd->error[0] = '\0';
+	all_well(fd);
 	fd->stale_since_ms = 0;
 	fw_origins_ok(fd->fw->origins, g->from, 0);
 	if (g->from == FW_CDN && g->etag[0] != '\0')
@@ -522,7 +534,9 @@ on_got(const struct fw_result *r, void *arg)
 	struct fw_feed *fd = g->fd;
 
 	g->get = NULL;
-	if (r->rc != 0) {
+	if (g->step == STEP_SIG_BY_SEQ && (r->rc != 0 || r->status != 200)) {
+		next_origin(g, "its signature does not fit", true);
+	} else if (r->rc != 0) {
 		fw_origins_failed(fd->fw->origins, g->from, r->why);
 		next_origin(g, r->why, false);
 	} else if (r->status == 304 && g->step == STEP_JSON && fd->m != NULL) {

@@ -323,6 +323,7 @@ END {
 # ---- constructors ---------------------------------------------------------
 
 sub site { shift; require Edgehaul::Site; Edgehaul::Site->new(@_) }
+sub origin { shift; require Edgehaul::Origin; Edgehaul::Origin->new(@_) }
 sub signer { shift; require Edgehaul::Signer; Edgehaul::Signer->new(@_) }
 sub gateway { shift; require Edgehaul::Gateway; Edgehaul::Gateway->new(@_) }
 sub cloud { shift; require Edgehaul::Cloud; Edgehaul::Cloud->new(@_) }
