@@ -386,12 +386,13 @@ fill_run_over(struct fill *fl, struct run *r, bool short_of)
 			    fl->path, strerror(-r->local));
 		fl->state = fl->jobs > 0 ? fl->state : FILL_NEW;
 		trouble(fl, r->local == -ENOENT ? 0 : 5000);
-	} else if (short_of) {
+	} else if (short_of || r->why[0] != '\0') {
 		fw_origins_failed(
 		    o, r->from, r->why[0] != '\0' ? r->why : "sent too little");
-		while (bit_get(fl->bitmap, i))
+		while (i < r->first + r->n && bit_get(fl->bitmap, i))
 			i++;
-		fl->without[i] |= (uint8_t)FW_BIT(r->from);
+		if (short_of)
+			fl->without[i] |= (uint8_t)FW_BIT(r->from);
 	} else {
 		fw_origins_ok(o, r->from, r->n * FIRMWARE_SLICE);
 		fl->wait_ms = 0;
