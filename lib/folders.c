@@ -8,9 +8,10 @@
  * its folder have succeeded; a failed one of either is final.
  *
  * Uploads are published in groups: while one group syncs, the next gathers.
- * Then its first member renames the files of all, each member syncs its own
- * file, side by side, so that the file system can make one journal commit of
- * them, and the last one syncs the folder for all. No rename comes between: a
+ * Then its first member renames the files of all and, on a slow disk, waits
+ * until their bodies are written; each member syncs its own file, side by side,
+ * so that the file system can make one journal commit of them, and the last one
+ * syncs the folder for all. No rename comes between: a
  * folder that changes all the time would cost each upload a journal commit of
  * its own instead of a flush that all share. That the name is there before the
  * body is synced does no harm: a start takes no file above the mark whose
@@ -199,6 +200,31 @@ wait_for_others(struct folders *f, struct folder *o, struct member *m)
 			break;
 }
 
+/*
+ * ext4 notes in its journal that a body is on the disk when its last write has
+ * ended. Who syncs while others' bodies are still being written makes a journal
+ * commit, with its flushes, that those cannot share: on a slow disk wait for
+ * all, so that all share one. To be told of a failed write here is final: the
+ * kernel tells it but once, so the sync might not.
+ */
+static void
+wait_for_bodies(struct folder *o, struct members *group)
+{
+	struct member *m;
+
+	STAILQ_FOREACH(m, group, link)
+	{
+		if (m->rc != 0 ||
+		    sync_file_range(m->fd, 0, 0,
+			SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+			    SYNC_FILE_RANGE_WAIT_AFTER) == 0 ||
+		    errno == ENOSYS)
+			continue;
+		m->rc = -errno;
+		unlinkat(o->fd, m->name, 0);
+	}
+}
+
 /* Move the files of all that have gathered, and let them go on. */
 static void
 lead(struct folders *f, struct folder *o, struct member *me)
@@ -219,6 +245,8 @@ lead(struct folders *f, struct folder *o, struct member *me)
 	STAILQ_FOREACH(m, &group, link)
 	if (renameat(m->from, m->temp, o->fd, m->name) != 0)
 		m->rc = -errno;
+	if (o->took_ns >= SLOW_NS)
+		wait_for_bodies(o, &group);
 	pthread_mutex_lock(&f->mutex);
 	while ((m = STAILQ_FIRST(&group)) != NULL) {
 		STAILQ_REMOVE_HEAD(&group, link);

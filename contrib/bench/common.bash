@@ -224,6 +224,8 @@ mount_slow() { # NAME SIZE MBPS OP FLUSH
 	mkdir "$dir/$1.fuse"
 	"$dir/slowdisk" "$dir/$1.img" "$3" "$4" "$5" "$dir/$1.fuse" &
 	slow+=($!)
+	# A disk does not wait for the CPU that others use.
+	chrt -r -p 1 $! 2>/dev/null || true
 	for _ in $(seq 100); do
 		[ ! -e "$dir/$1.fuse/disk" ] || break
 		sleep 0.05

@@ -4,6 +4,9 @@
  * slowdisk IMAGE MB_PER_S WRITE_US FLUSH_US FOLDER : FOLDER/disk is IMAGE,
  * with one write or flush at a time, each write lasting WRITE_US plus its
  * octets, each flush FLUSH_US. A loop device on it carries a file system.
+ * The disk has a clock of its own: if a sleep ends late because the machine is
+ * busy, what has been waiting meanwhile is done that much sooner. SIGUSR1: how
+ * many writes, octets and flushes there were, to stderr.
  * Build: gcc -O2 slowdisk.c $(pkg-config --cflags --libs fuse3)
  */
 #define FUSE_USE_VERSION 31
@@ -12,6 +15,7 @@
 #include <fcntl.h>
 #include <fuse.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,14 +26,35 @@
 static int image;
 static double octets_per_us, write_us, flush_us;
 static pthread_mutex_t busy = PTHREAD_MUTEX_INITIALIZER;
+static double free_at; /* the disk is at work until then */
+static unsigned long long writes, octets, flushes;
+
+static double
+now_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
+}
+
+/* What came at `came` lasts us, once all that came before is done. */
+static void
+take(double came, double us)
+{
+	struct timespec t;
+
+	free_at = (came > free_at ? came : free_at) + us;
+	t.tv_sec = (time_t)(free_at / 1e6);
+	t.tv_nsec = (long)((free_at - (double)t.tv_sec * 1e6) * 1e3);
+	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
+}
 
 static void
-take(double us)
+on_usr1(int sig)
 {
-	struct timespec t = { (time_t)(us / 1e6), 0 };
-
-	t.tv_nsec = (long)((us - (double)t.tv_sec * 1e6) * 1e3);
-	nanosleep(&t, NULL);
+	dprintf(2, "slowdisk writes=%llu octets=%llu flushes=%llu\n", writes,
+	    octets, flushes);
 }
 
 static int
@@ -65,11 +90,14 @@ static int
 on_write(const char *path, const char *p, size_t n, off_t off,
     struct fuse_file_info *fi)
 {
+	double came = now_us();
 	ssize_t k;
 
 	pthread_mutex_lock(&busy);
 	k = pwrite(image, p, n, off);
-	take(write_us + (double)n / octets_per_us);
+	take(came, write_us + (double)n / octets_per_us);
+	writes++;
+	octets += n;
 	pthread_mutex_unlock(&busy);
 	return k < 0 ? -errno : (int)k;
 }
@@ -77,8 +105,11 @@ on_write(const char *path, const char *p, size_t n, off_t off,
 static int
 on_fsync(const char *path, int datasync, struct fuse_file_info *fi)
 {
+	double came = now_us();
+
 	pthread_mutex_lock(&busy);
-	take(flush_us);
+	take(came, flush_us);
+	flushes++;
 	pthread_mutex_unlock(&busy);
 	return 0;
 }
@@ -122,5 +153,6 @@ main(int argc, char **argv)
 	octets_per_us = atof(argv[2]);
 	write_us = atof(argv[3]);
 	flush_us = atof(argv[4]);
+	signal(SIGUSR1, on_usr1);
 	return fuse_main(3, args, &ops, NULL);
 }
