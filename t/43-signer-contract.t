@@ -5,6 +5,7 @@ use strict;
 use warnings;
 use Test::More;
 use Edgehaul;
+use Edgehaul::Publisher;
 
 Edgehaul->need_all('prism');
 my $document = Edgehaul::top_srcdir() . '/doc/signer-api.yaml';
@@ -13,7 +14,9 @@ my $yaml = slurp($document);
 my $s = Edgehaul->signer(conf => 'rate_limit = 40');
 my $root = $s->token('root');
 my $admin = $s->admin;
+my $pub = $s->token('publisher');
 my $gw = $s->token('gateway', '--gateway', 'gw-1');
+my $gw9 = $s->token('gateway', '--gateway', 'gw-9');
 $s->start;
 my $prism = Edgehaul->prism($document, $s->url);
 
@@ -144,6 +147,64 @@ call(404, 'DELETE', '/v1/tokens/none');
 call(200, 'PUT', '/v1/gateways/gw-1', json => { blocked => JSON::PP::true() });
 call(403, 'POST', '/v1/sign', token => $gw, json => { uploads => [\%up] });
 call(200, 'GET', '/v1/updates', token => $gw);
+
+# ---- firmware ---------------------------------------------------------------
+
+SKIP: {
+	need(60, 'minisign');
+	my $fw = Edgehaul::Publisher->new($s, token => $pub);
+	my @pub = (token => $pub);
+	call(200, 'GET', '/v1/firmware', @pub);
+	call(201, 'PUT', '/v1/firmware/cam-x', @pub, json => { storage => 'default',
+		hw => ['1.0'], publicKeys => [$fw->public], maxSize => 1 << 20, note => 'n' });
+	my $product = call(200, 'GET', '/v1/firmware/cam-x', @pub);
+	call(200, 'PUT', '/v1/firmware/cam-x', @pub, json => $product);
+	call(412, 'PUT', '/v1/firmware/cam-x', @pub, json => $product,
+	    headers => { 'if-match' => '"0"' });
+	call(422, 'PUT', '/v1/firmware/cam-y', @pub, json => { publicKeys => ['x'] });
+	call(404, 'GET', '/v1/firmware/cam-y', @pub);
+	call(404, 'GET', '/v1/firmware/cam-x/stable/manifest', @pub);
+	my $image = $fw->image('fw', 300_000);
+	my $release = '/v1/firmware/cam-x/stable/releases';
+	call(200, 'POST', $release, @pub, json => { version => '1.0.0', dryRun =>
+		JSON::PP::true(), files => [$image->{file}] });
+	my $checked = call(200, 'POST', $release, @pub, json => { version => '1.0.0',
+		hw => ['1.0'], files => [$image->{file}] });
+	call(409, 'POST', $release, @pub, json => { version => '0.9.0', files => [$image->{file}] });
+	call(422, 'POST', $release, @pub, json => { version => '1.1.0', minFrom => '0.1',
+		files => [$image->{file}] });
+	call(404, 'POST', '/v1/firmware/cam-y/stable/releases', @pub, json => {
+		version => '1.0.0', files => [$image->{file}] });
+	call(200, 'POST', '/v1/firmware/cam-x/stable/sign', @pub, json => { uploads => [
+		map { { version => '1.0.0', name => 'fw.bin', method => $_ } } qw(PUT GET HEAD) ] });
+	call(422, 'POST', '/v1/firmware/cam-x/stable/sign', @pub, json => { uploads => [
+		{ version => '1.0.0', name => 'other.bin' }] });
+	my $m = $fw->manifest('cam-x', 'stable', 1, [$fw->release('1.0.0', 1, $image, hw => ['1.0'])]);
+	call(422, 'PUT', '/v1/firmware/cam-x/stable/manifest', @pub, json => $m);
+	$fw->put($checked->{uploads}[0]{recipe}, $image->{bytes});
+	$fw->put($checked->{uploads}[1]{recipe}, $image->{list});
+	$fw->put_all(call(200, 'PUT', '/v1/firmware/cam-x/stable/manifest', @pub, json => $m,
+		headers => { 'if-none-match' => '*' }), $m);
+	call(409, 'PUT', '/v1/firmware/cam-x/stable/manifest', @pub,
+	    json => $fw->manifest('cam-x', 'stable', 3, []));
+	call(412, 'PUT', '/v1/firmware/cam-x/stable/manifest', @pub,
+	    json => $fw->manifest('cam-x', 'stable', 2, []), headers => { 'if-match' => '"7"' });
+	call(200, 'POST', '/v1/firmware/cam-x/stable/manifest/announce', @pub, json => { seq => 1 });
+	call(422, 'POST', '/v1/firmware/cam-x/stable/manifest/announce', @pub, json => { seq => 9 });
+	call(200, 'GET', '/v1/firmware/cam-x/stable/manifest', @pub);
+	call(200, 'GET', '/v1/firmware/cam-x/stable', @pub);
+	call(200, 'POST', $release, @pub, json => { version => '1.1.0', files => [$image->{file}] });
+	call(204, 'DELETE', "$release/1.1.0", @pub);
+	call(409, 'DELETE', "$release/1.0.0", @pub);
+	call(409, 'DELETE', '/v1/firmware/cam-x', @pub);
+	call(201, 'PUT', '/v1/firmware/lens', @pub, json => { publicKeys => [$fw->public] });
+	call(204, 'DELETE', '/v1/firmware/lens', @pub);
+	call(200, 'POST', '/v1/firmware/feedback', token => $gw, json => { devices => [{ id => 'cam',
+		product => 'cam-x', version => '1.0.0', source => 'check', seen => 1 }] });
+	call(403, 'POST', '/v1/firmware/feedback', @pub, json => { devices => [] });
+	call(200, 'GET', '/v1/firmware/cam-x/stable/devices?limit=1', @pub);
+	is(call(200, 'GET', '/v1/updates', token => $gw9)->{firmware}[0]{seq}, 1, 'gateways are told');
+}
 
 # Keys have slashes, which a parameter of a path cannot have: t/40 has them.
 my @left = grep { !m{/v1/files/} && !$called{$_} } map { $_->{name} } @operations;
