@@ -152,6 +152,12 @@ test_shapes(void **state)
 	refused("{'requests':[{'method':'put'," URI "," OK_TAIL);
 	refused("{'requests':[{'method':'PUT'," URI ",'keep':{'a':{'header':"
 		"'X','tag':'Y'}}," OK_TAIL);
+	refused("{'requests':[{'method':'PUT'," URI ",'keep':{'a':{'text':"
+		"'X','tag':'Y'}}," OK_TAIL);
+	refused(
+	    "{'requests':[{'method':'PUT'," URI ",'keep':{'a':{}}," OK_TAIL);
+	accepted("{'requests':[{'method':'PUT'," URI
+		 ",'keep':{'a':{'text':'7'},'b':{'tag':'B'}}," OK_TAIL);
 	accepted("{'requests':[{'method':'DELETE'," URI "," OK_TAIL);
 	accepted("{'requests':[{'method':'POST'," URI
 		 ",'body':{'text':'<a/>'}," OK_TAIL);
