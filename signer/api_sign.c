@@ -130,6 +130,8 @@ find_meant(struct batch *b, const char *name, bool firmware,
 		return rc == -ENOENT ? rc : -ESTALE;
 	snprintf(id, sizeof(id), "%s/%lld", name, (long long)begun);
 	rc = find_storage(b, id, firmware, out);
+	if (rc == 0 && (*out)->s->replaced_s < b->c->now_s - REPLACED_KEEP_S)
+		return -ESTALE; /* it has only not been cleared away yet */
 	return rc == -ENOENT ? -ESTALE : rc;
 }
 

@@ -27,7 +27,6 @@
 #include "xalloc.h"
 
 #define BODY_MAX (128 * 1024)
-#define REPLACED_KEEP_S (7 * 86400)
 
 static int64_t
 row_version(const cJSON *row)
@@ -158,44 +157,8 @@ get_certificate(struct store_txn *t, struct api_call *c)
 
 /* ---- changing ------------------------------------------------------------ */
 
-struct old_rows {
-	int64_t before_s;
-	char *ids[64];
-	size_t n;
-};
-
-static int
-on_replaced(const char *id, const char *doc, size_t n, void *arg)
-{
-	struct old_rows *o = arg;
-	cJSON *row = json_parse(doc, n, n, NULL);
-	int64_t at = 0;
-
-	if (json_int(row, "replacedAt", 0, INT64_MAX / 2048, &at) != 0 ||
-	    at < o->before_s)
-		o->ids[o->n++] = xstrdup(id);
-	cJSON_Delete(row);
-	return o->n == sizeof(o->ids) / sizeof(o->ids[0]);
-}
-
-/* Sealed secrets of long ago serve nobody. */
-static int
-drop_old_replaced(struct store_txn *t, struct api_call *c)
-{
-	struct old_rows o = { .before_s = c->now_s - REPLACED_KEEP_S };
-	int rc =
-	    store_scan(t, KIND_REPLACED, c->who.tenant, NULL, on_replaced, &o);
-
-	for (size_t i = 0; i < o.n; i++) {
-		if (rc == 0)
-			rc = store_del(
-			    t, KIND_REPLACED, c->who.tenant, o.ids[i]);
-		free(o.ids[i]);
-	}
-	return rc;
-}
-
-/* Put the row as it was aside, for uploads that were begun with it. */
+/* Put the row as it was aside, for uploads that were begun with it; watch.c
+ * clears it away. */
 static int
 keep_replaced(
     struct store_txn *t, struct api_call *c, const char *name, const cJSON *row)
@@ -210,9 +173,7 @@ keep_replaced(
 		    copy, "hosts", cJSON_DetachItemFromObject(shown, "hosts"));
 		cJSON_Delete(shown);
 	}
-	rc = drop_old_replaced(t, c);
-	if (rc == 0)
-		rc = store_put_json(t, KIND_REPLACED, c->who.tenant, id, copy);
+	rc = store_put_json(t, KIND_REPLACED, c->who.tenant, id, copy);
 	cJSON_Delete(copy);
 	free(id);
 	return rc;

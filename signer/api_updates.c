@@ -16,15 +16,37 @@
 #include "store.h"
 #include "xalloc.h"
 
+/* A storage of the tenant, as it is read. */
+struct found {
+	char *name, *row;
+	size_t row_n;
+	cJSON *before; /* hosts of what it was before */
+};
+
 struct making {
 	struct store_txn *t;
 	struct api_call *c;
 	const struct gateway *gateway;
-	const char *prefix; /* of ids that are looked for */
-	cJSON *list, *hosts;
-	char **names;
-	size_t n;
+	const char *prefix; /* of the ids of its devices */
+	cJSON *list;
+	struct found *found;
+	size_t found_n;
 };
+
+static int
+on_storage(const char *id, const char *doc, size_t n, void *arg)
+{
+	struct making *m = arg;
+	struct found *f;
+
+	m->found = xrealloc(m->found, (m->found_n + 1) * sizeof(*m->found));
+	f = &m->found[m->found_n++];
+	f->name = xstrdup(id);
+	f->row = xstrndup(doc, n);
+	f->row_n = n;
+	f->before = cJSON_CreateArray();
+	return 0;
+}
 
 static bool
 has_text(const cJSON *array, const char *text)
@@ -39,13 +61,41 @@ has_text(const cJSON *array, const char *text)
 	return false;
 }
 
+static void
+add_hosts(cJSON *array, const cJSON *more)
+{
+	const cJSON *e;
+
+	cJSON_ArrayForEach(e, more)
+	{
+		if (cJSON_IsString(e) && !has_text(array, e->valuestring))
+			cJSON_AddItemToArray(
+			    array, cJSON_CreateString(e->valuestring));
+	}
+}
+
+/* Of a storage as it was: uploads that were begun there are given up there. */
 static int
-on_name(const char *id, const char *doc, size_t n, void *arg)
+on_replaced(const char *id, const char *doc, size_t n, void *arg)
 {
 	struct making *m = arg;
+	size_t name_n = strcspn(id, "/");
+	int64_t at = 0;
+	cJSON *row;
 
-	m->names = xrealloc(m->names, (m->n + 1) * sizeof(*m->names));
-	m->names[m->n++] = xstrdup(id);
+	for (size_t i = 0; i < m->found_n; i++) {
+		struct found *f = &m->found[i];
+
+		if (strlen(f->name) != name_n ||
+		    memcmp(f->name, id, name_n) != 0)
+			continue;
+		row = json_parse(doc, n, n, NULL);
+		json_int(row, "replacedAt", 0, INT64_MAX / 2048, &at);
+		if (at >= m->c->now_s - REPLACED_KEEP_S)
+			add_hosts(f->before,
+			    cJSON_GetObjectItemCaseSensitive(row, "hosts"));
+		cJSON_Delete(row);
+	}
 	return 0;
 }
 
@@ -65,54 +115,23 @@ has_firmware(const struct making *m, const char *name)
 	return false;
 }
 
-/* Of a storage as it was: uploads that were begun there are given up there. */
-static int
-on_replaced(const char *id, const char *doc, size_t n, void *arg)
-{
-	struct making *m = arg;
-	cJSON *row, *list, *host;
-
-	if (strncmp(id, m->prefix, strlen(m->prefix)) != 0)
-		return 1;
-	row = json_parse(doc, n, n, NULL);
-	list = cJSON_GetObjectItemCaseSensitive(row, "hosts");
-	cJSON_ArrayForEach(host, list)
-	{
-		if (cJSON_IsString(host) &&
-		    !has_text(m->hosts, host->valuestring))
-			cJSON_AddItemToArray(
-			    m->hosts, cJSON_CreateString(host->valuestring));
-	}
-	cJSON_Delete(row);
-	return 0;
-}
-
-static cJSON *
-hosts_of(struct making *m, const struct storage *s)
-{
-	char *prefix = xasprintf("%s/", s->name);
-
-	m->hosts = storage_hosts(s);
-	m->prefix = prefix;
-	store_scan(
-	    m->t, KIND_REPLACED, m->c->who.tenant, prefix, on_replaced, m);
-	free(prefix);
-	return m->hosts;
-}
-
 static void
-add_storage(struct making *m, const char *name)
+add_storage(struct making *m, const struct found *f)
 {
 	struct api_call *c = m->c;
 	const struct storage *s;
-	cJSON *o;
+	cJSON *o, *hosts;
 
-	if ((!gateway_may_use(m->gateway, name) && !has_firmware(m, name)) ||
-	    storage_cache_get(c->sg->cache, m->t, c->who.tenant, name, &s) != 0)
+	if ((!gateway_may_use(m->gateway, f->name) &&
+		!has_firmware(m, f->name)) ||
+	    storage_cache_of(c->sg->cache, c->who.tenant, f->name, f->row,
+		f->row_n, &s) != 0)
 		return; /* signing says what is wrong with it */
 	o = cJSON_CreateObject();
 	json_add_text(o, "name", s->name);
-	cJSON_AddItemToObject(o, "hosts", hosts_of(m, s));
+	hosts = storage_hosts(s);
+	add_hosts(hosts, f->before);
+	cJSON_AddItemToObject(o, "hosts", hosts);
 	if (s->certificate_id != NULL)
 		json_add_text(o, "certificateId", s->certificate_id);
 	else
@@ -125,16 +144,21 @@ add_storage(struct making *m, const char *name)
 static int
 add_storages(struct making *m)
 {
-	int rc =
-	    store_scan(m->t, KIND_STORAGE, m->c->who.tenant, NULL, on_name, m);
+	const char *tenant = m->c->who.tenant;
+	int rc = store_scan(m->t, KIND_STORAGE, tenant, NULL, on_storage, m);
 
+	if (rc == 0)
+		rc = store_scan(
+		    m->t, KIND_REPLACED, tenant, NULL, on_replaced, m);
 	m->list = cJSON_AddArrayToObject(m->c->answer, "storages");
-	for (size_t i = 0; i < m->n; i++) {
+	for (size_t i = 0; i < m->found_n; i++) {
 		if (rc == 0)
-			add_storage(m, m->names[i]);
-		free(m->names[i]);
+			add_storage(m, &m->found[i]);
+		free(m->found[i].name);
+		free(m->found[i].row);
+		cJSON_Delete(m->found[i].before);
 	}
-	free(m->names);
+	free(m->found);
 	return rc;
 }
 

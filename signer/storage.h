@@ -67,6 +67,7 @@ struct storage {
 	int64_t part_size;    /* octets; uploads over it go in parts */
 	char row_id[33];      /* of the row it was made of; "" if of none */
 	int64_t version;      /* of the row; 0 if of none */
+	int64_t replaced_s;   /* when it was replaced; 0: it was not */
 	char *certificate_id; /* NULL without a certificate */
 	int64_t certificate_expires_s; /* the first to end; 0: none */
 	cJSON *warnings;               /* array of texts */
@@ -74,6 +75,8 @@ struct storage {
 };
 
 #define STORAGE_NAME_MAX 64
+/* So long one that was replaced is kept, in seconds. */
+#define REPLACED_KEEP_S (7 * 86400)
 /* So long before its end a certificate is warned of, in seconds. */
 #define CERTIFICATE_WARN_S (30 * 86400)
 #define FIRMWARE_ROOT "firmware/" /* unless ST_FIRMWARE_ROOT says otherwise */

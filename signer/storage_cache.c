@@ -120,55 +120,62 @@ make(struct storage_cache *c, const char *tenant, const char *id,
 		rc = storage_parse(c->env, tenant, name, doc, &p, s_out);
 	if (rc == -EINVAL)
 		rc = -EBADMSG;
-	if (rc == 0)
+	if (rc == 0) {
 		json_int(v, "version", 1, INT64_MAX / 2048, &(*s_out)->version);
+		json_int(v, "replacedAt", 0, INT64_MAX / 2048,
+		    &(*s_out)->replaced_s);
+	}
 	problem_fini(&p);
 	cJSON_Delete(v);
 	free(name);
 	return rc;
 }
 
-int
-storage_cache_get(struct storage_cache *c, struct store_txn *t,
-    const char *tenant, const char *id, const struct storage **s_out)
+/* Lend what is ready, if it was made of this very row. */
+static const struct storage *
+lend(struct storage_cache *c, const char *tenant, const char *id,
+    const char *row, size_t n)
 {
-	enum store_kind kind =
-	    strchr(id, '/') != NULL ? KIND_REPLACED : KIND_STORAGE;
-	struct storage *s;
+	const struct storage *s = NULL;
 	struct entry *e;
-	char *row, hex[65];
-	size_t n;
-	int rc = store_get(t, kind, tenant, id, &row, &n);
 
-	if (rc != 0)
-		return rc;
 	pthread_mutex_lock(&c->lock);
 	e = find(c, tenant, id);
 	if (e != NULL && e->row_n == n && memcmp(e->row, row, n) == 0) {
 		TAILQ_REMOVE(&c->used, e, link);
 		TAILQ_INSERT_HEAD(&c->used, e, link);
 		e->users++;
-		*s_out = e->s;
-		pthread_mutex_unlock(&c->lock);
-		free(row);
-		return 0;
+		s = e->s;
 	}
 	pthread_mutex_unlock(&c->lock);
+	return s;
+}
+
+int
+storage_cache_of(struct storage_cache *c, const char *tenant, const char *id,
+    const char *row, size_t n, const struct storage **s_out)
+{
+	struct storage *s;
+	struct entry *e;
+	char hex[65];
+	int rc;
+
+	*s_out = lend(c, tenant, id, row, n);
+	if (*s_out != NULL)
+		return 0;
 	rc = make(c, tenant, id, row, n, &s);
-	if (rc != 0) {
-		free(row);
+	if (rc != 0)
 		return rc;
-	}
+	digest_sha256_hex(row, n, hex);
+	memcpy(s->row_id, hex, sizeof(s->row_id) - 1);
 	pthread_mutex_lock(&c->lock);
 	e = find(c, tenant, id);
 	if (e != NULL)
 		drop(c, e);
-	digest_sha256_hex(row, n, hex);
-	memcpy(s->row_id, hex, sizeof(s->row_id) - 1);
 	e = xcalloc(1, sizeof(*e));
 	e->s = s;
 	e->id = xstrdup(id);
-	e->row = row;
+	e->row = xstrndup(row, n);
 	e->row_n = n;
 	e->users = 1;
 	e->listed = true;
@@ -178,6 +185,23 @@ storage_cache_get(struct storage_cache *c, struct store_txn *t,
 	*s_out = s;
 	pthread_mutex_unlock(&c->lock);
 	return 0;
+}
+
+int
+storage_cache_get(struct storage_cache *c, struct store_txn *t,
+    const char *tenant, const char *id, const struct storage **s_out)
+{
+	enum store_kind kind =
+	    strchr(id, '/') != NULL ? KIND_REPLACED : KIND_STORAGE;
+	char *row;
+	size_t n;
+	int rc = store_get(t, kind, tenant, id, &row, &n);
+
+	if (rc != 0)
+		return rc;
+	rc = storage_cache_of(c, tenant, id, row, n, s_out);
+	free(row);
+	return rc;
 }
 
 void

@@ -27,6 +27,9 @@ void storage_cache_free(struct storage_cache *c);
  */
 int storage_cache_get(struct storage_cache *c, struct store_txn *t,
     const char *tenant, const char *id, const struct storage **s_out);
+/* The same of a row that was just read in this transaction, of n octets. */
+int storage_cache_of(struct storage_cache *c, const char *tenant,
+    const char *id, const char *row, size_t n, const struct storage **s_out);
 void storage_cache_put(struct storage_cache *c, const struct storage *s);
 
 #endif

@@ -3,6 +3,7 @@
  *
  * A CA bundle that is going to end would stop all uploads of its storage on a
  * day that nobody has in mind; secrets under a key that was lost stop them now.
+ * Storages that were replaced more than 7 days ago are cleared away.
  * /metrics has the same for alarms; this is for who only reads the log.
  */
 #include "watch.h"
@@ -13,6 +14,7 @@
 #include <event2/event.h>
 
 #include "clock.h"
+#include "json.h"
 #include "log.h"
 #include "pool.h"
 #include "signer.h"
@@ -93,11 +95,46 @@ look(struct store_txn *t, void *arg)
 	return rc;
 }
 
+static int
+on_replaced(const char *id, const char *doc, size_t n, void *arg)
+{
+	cJSON *row = json_parse(doc, n, n, NULL);
+	int64_t at = 0;
+
+	json_int(row, "replacedAt", 0, INT64_MAX / 2048, &at);
+	cJSON_Delete(row);
+	if (at >= clock_wall_ms() / 1000 - REPLACED_KEEP_S)
+		return 0;
+	return on_name(id, doc, n, arg);
+}
+
+/* Sealed secrets of storages that were replaced long ago serve nobody. */
+static int
+clear_away(struct store_txn *t, void *arg)
+{
+	struct watch *w = arg;
+	int rc;
+
+	forget(w);
+	rc = store_scan(t, KIND_REPLACED, NULL, NULL, on_replaced, w);
+	for (size_t i = 0; rc == 0 && i < w->n; i++) {
+		char *tenant = xstrndup(w->names[i], strcspn(w->names[i], "/"));
+
+		rc = store_del(
+		    t, KIND_REPLACED, tenant, w->names[i] + strlen(tenant) + 1);
+		free(tenant);
+		if (rc == -ENOENT)
+			rc = 0; /* another signer was faster */
+	}
+	return rc;
+}
+
 static void
 run(void *arg)
 {
 	struct watch *w = arg;
 
+	store_update(w->sg->store, clear_away, w);
 	if (store_view(w->sg->store, look, w) == 0 && w->sealed > 0)
 		log_error("seal.key is not the one that %u of %zu storages "
 			  "were set under: restore it from the backup",

@@ -147,6 +147,41 @@ $s->start;
 unlike($s->new_log, qr/error/, 'nothing is amiss');
 like((sign_at($s, 'sealed'))[0], qr{^https://bkt\.s3}, 'it signs');
 
+# ---- a storage that was replaced is kept for a week ----------------------------
+
+SKIP: {
+	skip('no faketime with sanitizers', 1) if Edgehaul::sanitized();
+	my ($faketime) = glob '/usr/lib/*/faketime/libfaketimeMT.so.1';
+	need(6, 'faketime');
+	my %up = (id => 'm', key => 'm', storage => 'moved', size => 12 << 20);
+	my $sign = sub { Edgehaul::http('POST', $s->url . '/v1/sign',
+		token => $gw, json => { uploads => [{ %up, @_ }] })
+		->{json}{results}[0] };
+	my $hosts = sub { [map { @{ $_->{hosts} } } grep { $_->{name} eq 'moved' }
+		@{ Edgehaul::http('GET', $s->url . '/v1/updates', token => $gw)
+			->{json}{storages} }] };
+	$s->storage('moved', %s3, partSize => 5 << 20);
+	my $text = $sign->()->{recipe}{requests}[0]{keep}{storage}{text};
+	ok($text, 'the start tells which storage it is');
+	my @abort = (step => 'abort', kept => { uploadId => 'u',
+		storage => $text });
+	$s->storage('moved', %s3, bucket => 'next', partSize => 5 << 20);
+	like($sign->(@abort)->{recipe}{uri}, qr{//bkt\.}, 'kept');
+	is(scalar @{ $hosts->() }, 2, 'with its host');
+	$s->stop;
+	{
+		local %ENV = (%ENV, LD_PRELOAD => $faketime, FAKETIME => '+8d',
+		    FAKETIME_DONT_FAKE_MONOTONIC => 1);
+		$s->start;
+	}
+	is($sign->(@abort)->{error}{do}, 'start', 'not after a week');
+	is(scalar @{ $hosts->() }, 1, 'nor its host');
+	$s->stop;
+	$s->start;
+	ok(wait_for(sub { ($sign->(@abort)->{error}{do} // '') eq 'start' }),
+	    'it is gone for good');
+}
+
 # ---- a thousand gateways wait ------------------------------------------------
 
 my @polls = $s->polls($gw, 1000);
