@@ -229,8 +229,8 @@ ok(wait_for(sub { ring('want', $slow, 0, 64) if !int rand 20;
 	status()->{fills}{slices} - $before >= 30 }), 'half of it is there');
 my $there = status()->{fills}{slices} - $before;
 $site->agent->kill9;
+sleep 0.5; # what was cut off is in their logs
 $_->forget for $cdn, $backup;
-sleep 0.2;
 $site->agent->start;
 ok(wait_for(sub { (feed('cam-x')->{seq} // 0) == 1 }), 'the manifest is kept');
 ok(fetch($slow), 'whole after a kill');
