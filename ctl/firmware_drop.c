@@ -27,6 +27,7 @@
 #include "clock.h"
 #include "json.h"
 #include "manifest.h"
+#include "publisher_keys.h"
 #include "xalloc.h"
 
 #define SEEN_MAX 1024
@@ -41,6 +42,8 @@ struct seen {
 struct drop {
 	struct publisher *p;
 	const char *dir;
+	struct minisign_public keys[PUBLISHER_KEYS_MAX];
+	size_t keys_n;
 	struct seen seen[SEEN_MAX];
 	size_t seen_n;
 	int failed; /* exit code of the last one that was refused */
@@ -187,38 +190,32 @@ copy_file(const struct drop *d, const char *path, char **copy_out, int *fd_out)
 	return rc;
 }
 
-/* The keys of the product, as the signer has them, besides our own. */
-static size_t
-product_keys(struct publisher *p, struct minisign_public keys[16])
+/* Who may put files there: drop_keys, else our own key alone. */
+static int
+load_keys(struct publisher *p, struct minisign_public keys[PUBLISHER_KEYS_MAX],
+    size_t *n_out)
 {
-	char *path = xasprintf("/v1/firmware/%s", p->o.product);
-	char *line = key_public_line(p);
-	const cJSON *list, *e;
-	struct rest_answer a;
-	size_t n = 0;
+	char *line, *why = NULL;
+	int rc;
 
-	n += minisign_public_parse(line, &keys[n]) == 0;
-	if (rest_call(p, "GET", path, NULL, NULL, &a) == 0 && a.status == 200) {
-		list = cJSON_GetObjectItemCaseSensitive(a.json, "publicKeys");
-		cJSON_ArrayForEach(e, list)
-		{
-			if (n < 16 && cJSON_IsString(e))
-				n += minisign_public_parse(
-					 e->valuestring, &keys[n]) == 0;
-		}
+	if (p->conf->drop_keys != NULL) {
+		rc = publisher_keys_load(p->conf->drop_keys, keys, n_out, &why);
+		if (rc != 0)
+			complain("[publisher] drop_keys: %s", why);
+		free(why);
+		return rc;
 	}
-	rest_fini(&a);
+	line = key_public_line(p);
+	*n_out = 1;
+	rc = minisign_public_parse(line, keys);
 	free(line);
-	free(path);
-	return n;
+	return rc;
 }
 
-/* Does the copy fit the signature, by a key of the product? */
+/* Does the copy fit the signature, by a key that may? */
 static int
-verify(struct publisher *p, int fd, const char *signature, const char **why)
+verify(const struct drop *d, int fd, const char *signature, const char **why)
 {
-	struct minisign_public keys[16];
-	size_t n = product_keys(p, keys);
 	struct stat st;
 	void *map;
 	int rc;
@@ -229,10 +226,11 @@ verify(struct publisher *p, int fd, const char *signature, const char **why)
 	map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
 	if (map == MAP_FAILED)
 		return -errno;
-	rc = minisign_verify(keys, n, map, (size_t)st.st_size, signature, NULL);
+	rc = minisign_verify(
+	    d->keys, d->keys_n, map, (size_t)st.st_size, signature, NULL);
 	munmap(map, (size_t)st.st_size);
-	*why = rc == -ENOKEY ? "its .minisig was made by a key that the "
-			       "product does not have"
+	*why = rc == -ENOKEY ? "its .minisig was made by a key that may "
+			       "not (drop_keys)"
 	    : rc == -EINVAL  ? "its .minisig is no signature of minisign"
 	    : rc != 0        ? "its bytes do not fit its .minisig"
 			     : NULL;
@@ -336,7 +334,7 @@ take(struct drop *d, const char *path)
 	if (copy_file(d, path, &copy, &fd) != 0) {
 		complain("%s: %s; tried again later", path, strerror(errno));
 		d->failed = EXIT_IO;
-	} else if (verify(p, fd, signature, &why) != 0) {
+	} else if (verify(d, fd, signature, &why) != 0) {
 		refused(d, path, EXIT_REFUSED,
 		    why != NULL ? why : "it cannot be read");
 	} else {
@@ -468,6 +466,10 @@ command_drop(struct publisher *p)
 			 "drop_dir");
 		free(d);
 		return EXIT_USAGE;
+	}
+	if (load_keys(p, d->keys, &d->keys_n) != 0) {
+		free(d);
+		return EXIT_CONFIG;
 	}
 	sigaction(SIGTERM, &sa, NULL);
 	sigaction(SIGINT, &sa, NULL);

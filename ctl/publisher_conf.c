@@ -36,6 +36,8 @@ static const struct conf_key keys[] = {
 	  "folder for what is under way; ~/.local/state/edgehaul if not set" },
 	{ S, "drop_dir", CONF_PATH, AT(drop_dir), NULL, NULL, NULL, NULL, 0,
 	  "folder that edgehaul firmware drop takes files from" },
+	{ S, "drop_keys", CONF_TEXT, AT(drop_keys), NULL, NULL, NULL, NULL, 0,
+	  "public keys (or files of them) that sign files for it; that of key_file if not set" },
 	{ S, "drop_interval", CONF_MSEC, AT(drop_interval_ms), "10 s", "100 ms", "1 d", NULL, 0,
 	  "how often it looks" },
 	{ S, "allow_http", CONF_BOOL, AT(allow_http), "no", NULL, NULL, NULL, 0,

@@ -18,6 +18,7 @@ struct publisher_conf {
 	int64_t expires_ms; /* how long a manifest is good */
 	char *state_dir;    /* what a killed publish left; NULL: of the user */
 	char *drop_dir;
+	char *drop_keys; /* public keys; NULL: key_file's own */
 	int64_t drop_interval_ms;
 	bool allow_http;
 };

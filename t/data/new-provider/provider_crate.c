@@ -82,14 +82,14 @@ crate_sign(
 }
 
 static void
-add_request(const struct storage *s, const struct upload *u,
-    const char *method, const struct pair *query, enum body body,
-    const char *json, const int *ok, struct recipe *r)
+add_request(const struct storage *s, const struct upload *u, const char *method,
+    const struct pair *query, enum body body, const char *json, const int *ok,
+    struct recipe *r)
 {
 	const struct crate *x = s->priv;
-	struct sign_request sr = { .key = u->key,
-		.query = query,
-		.query_n = query != NULL };
+	struct sign_request sr = {
+		.key = u->key, .query = query, .query_n = query != NULL
+	};
 	struct headers h = { .n = 0 };
 	struct text uri = { 0 };
 	struct recipe_request rq = { .method = method,
@@ -102,12 +102,11 @@ add_request(const struct storage *s, const struct upload *u,
 	long long expires = (long long)(u->at + u->expires);
 
 	crate_sign(s, &sr, &uri);
-	to_sign = xasprintf("%s %s %lld", method,
-	    strstr(uri.s, "/crate/"), expires);
+	to_sign =
+	    xasprintf("%s %s %lld", method, strstr(uri.s, "/crate/"), expires);
 	hmac_sha256(&x->key, to_sign, strlen(to_sign), md);
 	hex_encode(md, sizeof(md), hex);
-	pass = xasprintf(
-	    "%s %lld %s", s->text[ST_ACCESS_KEY_ID], expires, hex);
+	pass = xasprintf("%s %lld %s", s->text[ST_ACCESS_KEY_ID], expires, hex);
 	headers_set(&h, "Crate-Pass", pass);
 	rq.uri = uri.s;
 	recipe_add(r, &rq);
