@@ -20,7 +20,7 @@ $fw->release('1.4.0', hw => ['1.0', '1.1'], min_from => '1.2.0',
 my $part = $fw->release('1.5.0', files => [$f{'1.5.0'}], hw => ['1.0'],
 	min_from => '1.4.0', percent => 30, salt => 's');
 $fw->publish;
-$fw->tool('meta', 'products', '["cam-x","cam-soon"]');
+$fw->tool('meta', 'products', '["cam-x","cam-soon","cam-greed"]');
 $fw->bell;
 $box->proxy->start;
 wait_for(sub { $box->get('/firmware/check?p=none')->{status} != 503 })
@@ -237,9 +237,13 @@ for ('', 'p=', 'p=../x', 'p=CAM', 'p=cam-x&ch=/') {
 		'the product is noted as seen');
 	ok(!eval { $fw->tool('meta', 'seen/made-up-1'); 1 },
 		'what is made up is not');
-	check("p=cam-soon&id=greedy", from => '127.0.0.40');
+	# one that asks for everything pins nothing
 	check("p=$_&id=greedy", from => '127.0.0.40')
-	    for qw(cam-x cam-a cam-b cam-c);
+	    for qw(cam-x cam-soon cam-a cam-greed);
+	ok(wait_for(sub { $fw->tool('devices') =~ /"greedy"/ }), 'it is noted');
+	$fw->tool('meta', 'x', 'after'); # behind what the proxy wrote
+	ok(!eval { $fw->tool('meta', 'seen/cam-greed') =~ /^[1-9]/ },
+		'but not for the product it asked for last');
 	my $st = $box->get('/-/status.json')->{json}{firmware}{fleet};
 	cmp_ok($st->{devices}, '>=', 20, 'counted');
 	my ($v) = grep { $_->{version} eq '1.4.0' } @{ $st->{versions} };
