@@ -51,7 +51,7 @@ struct image_run {
 	struct image_wish wish;
 	struct spool_item it; /* numbers and device only */
 	char *device;
-	uint8_t in_sha256[32];
+	uint32_t claim;
 	int64_t since_ms, cpu_us;
 	enum worker_step step;
 	bool tried; /* a worker shall shrink it: not only look */
@@ -159,7 +159,8 @@ way_of(const struct image_wish *w)
 static struct image_habit *
 habit_of(const struct image_run *r)
 {
-	return image_stats_habit(r->im->stats, r->device, r->task->content);
+	return &image_stats_get(r->im->stats, r->device)
+		    ->habits[r->task->content];
 }
 
 static void
@@ -292,14 +293,16 @@ on_opened(struct image_task *t)
 		.cpu_s = 20 + (int64_t)(r->it.size / 2000000),
 	};
 
-	if (t->rc != 0 || t->content == WORKER_PACKED) {
-		run_end(r, t->rc != 0 ? WORKER_FAILED : WORKER_PLAIN);
+	if (t->rc != 0) {
+		run_end(r, WORKER_FAILED);
 		return;
 	}
+	image_claims_learn(&image_stats_get(r->im->stats, r->device)->claims,
+	    r->claim, t->content);
 	r->tried = r->wish.again ||
 	    (!r->wish.look && image_habit_try(habit_of(r), way_of(&r->wish)));
-	if (!r->tried && !jpeg) {
-		run_end(r, IMAGE_UNLIKELY);
+	if (!jpeg && (!r->tried || t->content == WORKER_PACKED)) {
+		run_end(r, r->tried ? WORKER_PLAIN : IMAGE_UNLIKELY);
 		return;
 	}
 	job.look = !r->tried;
@@ -383,6 +386,29 @@ run_line(struct images *im)
 	}
 }
 
+bool
+images_unlikely(struct images *im, const struct spool_item *it,
+    const struct image_wish *wish)
+{
+	struct image_count *c = image_stats_get(im->stats, it->device);
+	enum worker_content kind;
+	struct image_habit *h;
+
+	if (wish->again ||
+	    !image_claims_kind(
+		&c->claims, image_claim(it->name, it->type), &kind) ||
+	    kind == WORKER_JPEG)
+		return false;
+	if (wish->look)
+		return true;
+	h = &c->habits[kind];
+	if (h->resting == 0 || image_habit_try(h, way_of(wish)))
+		return false;
+	image_stats_add(
+	    im->stats, it->device, IMAGE_UNLIKELY, it->size, it->size, 0);
+	return true;
+}
+
 struct image_run *
 image_start(struct images *im, const struct spool_item *it,
     const struct image_wish *wish, image_fn fn, void *arg)
@@ -397,6 +423,7 @@ image_start(struct images *im, const struct spool_item *it,
 	r->it.size = it->size;
 	memcpy(r->it.sha256, it->sha256, 32);
 	r->device = xstrdup(it->device);
+	r->claim = image_claim(it->name, it->type);
 	r->since_ms = clock_ms();
 	r->fn = fn;
 	r->arg = arg;

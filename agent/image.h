@@ -63,6 +63,10 @@ struct images *images_new(
 /* All runs must be cancelled before. NULL is accepted. */
 void images_free(struct images *im);
 
+/* It goes as it is: others like it gained nothing. Costs no look at the file.
+ */
+bool images_unlikely(struct images *im, const struct spool_item *it,
+    const struct image_wish *wish);
 /*
  * Try to make a smaller copy. fn: once, on the loop, never from within;
  * m: the callee's reference, or NULL: the original goes and nothing is known.

@@ -7,6 +7,8 @@
  */
 #include "image_policy.h"
 
+#include <string.h>
+
 /* More misses than this make no difference. */
 #define MISSES_MAX (HABIT_TRIES + 6)
 
@@ -47,6 +49,37 @@ image_habit_learn(struct image_habit *h, uint32_t way, enum worker_outcome o)
 	h->misses = (uint8_t)misses;
 	if (misses >= HABIT_TRIES)
 		h->resting = (uint8_t)(1U << (misses - HABIT_TRIES));
+}
+
+uint32_t
+image_claim(const char *name, const char *type)
+{
+	const char *dot = strrchr(name, '.');
+	uint32_t h = 5381;
+
+	for (const char *s = dot != NULL ? dot : ""; *s != '\0'; s++)
+		h = h * 33 + (unsigned char)*s;
+	for (const char *s = type; *s != '\0'; s++)
+		h = h * 33 + (unsigned char)*s;
+	return h != 0 ? h : 1;
+}
+
+void
+image_claims_learn(
+    struct image_claims *c, uint32_t claim, enum worker_content kind)
+{
+	c->claim[claim % CLAIMS] = claim;
+	c->kind[claim % CLAIMS] = (uint8_t)kind;
+}
+
+bool
+image_claims_kind(
+    const struct image_claims *c, uint32_t claim, enum worker_content *kind_out)
+{
+	if (c->claim[claim % CLAIMS] != claim)
+		return false;
+	*kind_out = c->kind[claim % CLAIMS];
+	return true;
 }
 
 void

@@ -31,6 +31,24 @@ void image_habit_learn(
     struct image_habit *h, uint32_t way, enum worker_outcome o);
 
 /*
+ * What the files turned out to be that a camera calls so: by the ending of the
+ * name and the content type, which are claims, so it serves only to leave files
+ * alone without opening them. The last few claims are kept. All zeros: none.
+ */
+#define CLAIMS 4
+struct image_claims {
+	uint32_t claim[CLAIMS]; /* 0: none */
+	uint8_t kind[CLAIMS];
+};
+/* Never 0. */
+uint32_t image_claim(const char *name, const char *type);
+void image_claims_learn(
+    struct image_claims *c, uint32_t claim, enum worker_content kind);
+/* False: it is not known. */
+bool image_claims_kind(const struct image_claims *c, uint32_t claim,
+    enum worker_content *kind_out);
+
+/*
  * Processor time of all workers: over time no more than `percent` of `cores`
  * processors, with BUDGET_BURST_MS of it at hand after a rest. All zeros: at
  * rest.

@@ -97,8 +97,8 @@ find(const struct image_stats *s, const char *name)
 	return NULL;
 }
 
-static struct image_count *
-get(struct image_stats *s, const char *name)
+struct image_count *
+image_stats_get(struct image_stats *s, const char *name)
 {
 	struct device *d = find(s, name);
 
@@ -135,7 +135,7 @@ image_stats_add(struct image_stats *s, const char *device, unsigned outcome,
     uint64_t size, uint64_t out_size, int64_t cpu_us)
 {
 	add(&s->all, outcome, size, out_size, cpu_us);
-	add(get(s, device), outcome, size, out_size, cpu_us);
+	add(image_stats_get(s, device), outcome, size, out_size, cpu_us);
 }
 
 const struct image_count *
@@ -144,13 +144,6 @@ image_stats_of(const struct image_stats *s, const char *device)
 	const struct device *d = find(s, device);
 
 	return d != NULL ? &d->c : &s->other;
-}
-
-struct image_habit *
-image_stats_habit(
-    struct image_stats *s, const char *device, enum worker_content kind)
-{
-	return &get(s, device)->habits[kind];
 }
 
 static void

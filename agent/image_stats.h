@@ -22,6 +22,7 @@ struct image_count {
 	int64_t cpu_us;
 	double rate; /* octets saved per processor second, lately; < 0: new */
 	struct image_habit habits[WORKER_CONTENTS];
+	struct image_claims claims;
 };
 struct image_stats;
 
@@ -33,9 +34,8 @@ void image_stats_add(struct image_stats *s, const char *device,
 /* Of a camera; beyond 1,000 of them, of all others. */
 const struct image_count *image_stats_of(
     const struct image_stats *s, const char *device);
-/* What is known of its bodies of a kind, to be used and added to. */
-struct image_habit *image_stats_habit(
-    struct image_stats *s, const char *device, enum worker_content kind);
+/* The same, to be used and added to: what is known of its bodies. */
+struct image_count *image_stats_get(struct image_stats *s, const char *device);
 /* Totals, with outcomes by reason. */
 void image_stats_json(const struct image_stats *s, cJSON *o);
 /* An array of all cameras: {device, files, bytes_in, bytes_out, cpu_ms,

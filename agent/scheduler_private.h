@@ -45,7 +45,7 @@ struct scheduler {
 
 	/* shrink.c's */
 	int64_t balance_ms; /* until it is looked at again; 0: need not */
-	int64_t old_until_ms, starved_ms, passed_ms, fast_until_ms;
+	int64_t old_until_ms, starved_ms, passed_ms, fast_until_ms, fast_ms;
 	unsigned pass;
 
 	/* fill.c's */

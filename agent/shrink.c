@@ -11,8 +11,8 @@
  *
  * The uplink never waits for workers: when less than two uploads are under way
  * for longer than a worker takes, some that wait for one go as they are, twice
- * as many each time; then, for a while, only as many are given to workers as
- * these take at once.
+ * as many each time; then, for a while that grows while that goes on, only as
+ * many are given to workers as these take at once.
  */
 #include "shrink.h"
 
@@ -34,7 +34,8 @@
 #define PASS_MIN 2       /* so many go as they are at first */
 #define PASS_MAX 16
 #define CALM_MS 5000
-#define FAST_MS 2000
+#define FAST_MS 2000 /* at first, then twice as long each time, up to: */
+#define FAST_MAX_MS 16000
 
 /* ---- whether ------------------------------------------------------------- */
 
@@ -103,6 +104,8 @@ shrink_wanted(struct scheduler *s, struct delivery *d)
 	}
 	d->wish.again = is_copy(&d->it);
 	d->wish.look = d->it.offered && !d->wish.again;
+	if (images_unlikely(a->images, &d->it, &d->wish))
+		return false;
 	if (!d->it.offered && now < s->fast_until_ms &&
 	    images_waiting(a->images) > 0)
 		return false;
@@ -165,13 +168,19 @@ shrink_balance(struct scheduler *s)
 		s->starved_ms = now;
 	if (now - s->starved_ms < patience)
 		return s->starved_ms + patience - now;
-	if (now - s->passed_ms > CALM_MS)
+	if (s->pass == 0 ||
+	    (now - s->passed_ms > CALM_MS &&
+		now - s->fast_until_ms > CALM_MS)) {
 		s->pass = PASS_MIN;
+		s->fast_ms = FAST_MS;
+	}
 	images_pass(im, s->pass);
 	s->pass *= 2;
 	if (s->pass > PASS_MAX) {
 		s->pass = PASS_MAX;
-		s->fast_until_ms = now + FAST_MS;
+		s->fast_until_ms = now + s->fast_ms;
+		if (s->fast_ms < FAST_MAX_MS)
+			s->fast_ms *= 2;
 	}
 	s->passed_ms = s->starved_ms = now;
 	return patience;

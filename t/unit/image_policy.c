@@ -113,6 +113,28 @@ test_costly(void **state)
 }
 
 static void
+test_claims(void **state)
+{
+	struct image_claims c = { 0 };
+	uint32_t jpg = image_claim("a.b.jpg", "image/jpeg");
+	enum worker_content kind;
+
+	assert_int_equal(jpg, image_claim("other.jpg", "image/jpeg"));
+	assert_int_not_equal(jpg, image_claim("a.csv", "image/jpeg"));
+	assert_int_not_equal(jpg, image_claim("a.jpg", "text/csv"));
+	assert_int_not_equal(image_claim("", ""), 0);
+	assert_false(image_claims_kind(&c, jpg, &kind));
+	image_claims_learn(&c, jpg, WORKER_PACKED);
+	assert_true(image_claims_kind(&c, jpg, &kind));
+	assert_int_equal(kind, WORKER_PACKED);
+	image_claims_learn(&c, jpg, WORKER_OTHER); /* the last one counts */
+	assert_true(image_claims_kind(&c, jpg, &kind));
+	assert_int_equal(kind, WORKER_OTHER);
+	image_claims_learn(&c, jpg + CLAIMS, WORKER_BMP);
+	assert_false(image_claims_kind(&c, jpg, &kind));
+}
+
+static void
 test_budget(void **state)
 {
 	struct image_budget b = { 0 };
@@ -155,6 +177,7 @@ main(void)
 		cmocka_unit_test(test_other_way),
 		cmocka_unit_test(test_tells_nothing),
 		cmocka_unit_test(test_costly),
+		cmocka_unit_test(test_claims),
 		cmocka_unit_test(test_budget),
 	};
 
