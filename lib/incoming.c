@@ -18,28 +18,20 @@
  * as it comes. What waits for the disk is bounded by QUEUED_ALL and what one
  * read brings: beyond it nobody's octets are taken.
  */
-#include "incoming.h"
+#include "incoming_private.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <inttypes.h>
 #include <pthread.h>
-#include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/queue.h>
-#include <sys/stat.h>
-#include <sys/uio.h>
 #include <unistd.h>
 #include <event2/event.h>
 #include <openssl/evp.h>
 
 #include "clock.h"
 #include "folders.h"
-#include "footer.h"
 #include "layout.h"
 #include "log.h"
 #include "repeat.h"
@@ -47,418 +39,11 @@
 
 #define COMMITTERS_DEFAULT 32
 #define STACK (128 * 1024)
-#define HELD_ONE (256 * 1024)        /* held of one upload at most */
-#define HELD_MAX (1 * 1024 * 1024)   /* of all */
-#define HELD_MS 250                  /* a slow client holds nothing */
-#define QUEUED_HIGH (1024 * 1024)    /* of one upload: pause its client */
-#define QUEUED_LOW (256 * 1024)      /* go on */
-#define QUEUED_ALL (3 * 1024 * 1024) /* of all uploads: nobody sends more */
-#define SYNC_FIRST (1024 * 1024) /* larger: sync the body before the footer */
-#define IOV 32
-
-struct piece {
-	STAILQ_ENTRY(piece) link;
-	size_t n;
-	char data[];
-};
-STAILQ_HEAD(pieces, piece);
-
-enum ending { OPEN, COMMIT, ABORT };
-
-struct spool_upload {
-	struct incoming *in;
-	TAILQ_ENTRY(spool_upload) link, finished; /* of the two lists */
-	/* the loop's */
-	uint64_t reserved, received;
-	int64_t begun_ms;
-	struct pieces held;
-	size_t held_n;
-	void (*on_room)(int rc, void *arg);
-	void *room_arg;
-	void (*fn)(int rc, const struct spool_item *it, void *arg);
-	void *arg;
-	/* under the mutex */
-	struct pieces pieces;
-	size_t queued; /* not yet written */
-	enum ending ending;
-	bool queued_up, running, tell_room, over, posted;
-	/* of the thread that runs it */
-	uint64_t temp;
-	int fd, rc;
-	uint64_t size, written;    /* size: of the body so far */
-	EVP_MD_CTX *md, *md5;      /* md5: only if it is to be compared */
-	struct spool_expect *want; /* NULL: nothing is */
-	struct spool_item *item;   /* of a commit; texts are the upload's own */
-};
-TAILQ_HEAD(uploads, spool_upload);
-
-/* A number given out and not yet told. */
-struct fresh {
-	TAILQ_ENTRY(fresh) link;
-	uint64_t seq;
-	int64_t since_ms;
-	enum { FRESH_PENDING, FRESH_DURABLE, FRESH_GONE } state;
-	struct spool_item item;
-};
-
-/*
- * A committer. Whoever became idle last is woken first: its stack and its CPU's
- * cache are warm, and the stacks that a quiet gateway never needs stay
- * untouched.
- */
-struct thread {
-	SLIST_ENTRY(thread) link;
-	struct incoming *in;
-	pthread_t id;
-	pthread_cond_t cond;
-	bool idle;
-};
-
-struct incoming {
-	const struct layout *l;
-	struct incoming_options opt;
-	const EVP_MD *sha256;
-	struct folders *folders;
-	struct repeat *repeat;
-	struct event *wake;
-	int efd;
-	uint64_t reserved; /* the loop's */
-	size_t held;       /* the loop's */
-	struct thread *threads;
-	pthread_mutex_t mutex;     /* guards what follows */
-	SLIST_HEAD(, thread) idle; /* who came last is first */
-	struct uploads work, finished;
-	unsigned live; /* uploads not yet freed */
-	size_t queued;
-	bool stop, woken;
-	bool behind, caught_up; /* caught_up: and the loop is to be told */
-	TAILQ_HEAD(, fresh) fresh;
-	uint64_t fresh_n, next_seq, next_temp;
-	atomic_uint failures; /* written under the mutex */
-	int64_t failed_ms;
-};
-
-/* ---- threads: writing ---------------------------------------------------- */
-
-static void
-pieces_free(struct pieces *ps)
-{
-	struct piece *p;
-
-	while ((p = STAILQ_FIRST(ps)) != NULL) {
-		STAILQ_REMOVE_HEAD(ps, link);
-		free(p);
-	}
-}
-
-static void
-temp_name(const struct spool_upload *u, char out[24])
-{
-	snprintf(out, 24, "%016" PRIx64, u->temp);
-}
-
-static int
-open_temp(struct spool_upload *u)
-{
-	char name[24];
-
-	temp_name(u, name);
-	u->fd = openat(u->in->l->incoming, name,
-	    O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0660);
-	if (u->fd < 0)
-		return -errno;
-	u->md = EVP_MD_CTX_new();
-	if (u->md == NULL ||
-	    EVP_DigestInit_ex2(u->md, u->in->sha256, NULL) != 1)
-		return -ENOMEM;
-	if (u->want != NULL && u->want->has_md5) {
-		u->md5 = EVP_MD_CTX_new();
-		if (u->md5 == NULL ||
-		    EVP_DigestInit_ex2(u->md5, EVP_md5(), NULL) != 1)
-			return -ENOMEM;
-	}
-	return 0;
-}
-
-static int
-write_iov(struct spool_upload *u, struct iovec *v, int n)
-{
-	while (n > 0) {
-		ssize_t w = pwritev(u->fd, v, n, (off_t)u->written);
-
-		if (w < 0 && errno == EINTR)
-			continue;
-		if (w < 0)
-			return -errno;
-		if (w == 0)
-			return -EIO;
-		u->written += (uint64_t)w;
-		while (n > 0 && (size_t)w >= v->iov_len) {
-			w -= (ssize_t)v->iov_len;
-			v++;
-			n--;
-		}
-		if (n > 0) {
-			v->iov_base = (char *)v->iov_base + w;
-			v->iov_len -= (size_t)w;
-		}
-	}
-	return 0;
-}
-
-static void
-hash_pieces(struct spool_upload *u, const struct pieces *ps)
-{
-	struct piece *p;
-
-	STAILQ_FOREACH(p, ps, link)
-	{
-		EVP_DigestUpdate(u->md, p->data, p->n);
-		if (u->md5 != NULL)
-			EVP_DigestUpdate(u->md5, p->data, p->n);
-		u->size += p->n;
-	}
-}
-
-/* The pieces, and what stands behind them if it is the end, in as few calls as
- * can be. */
-static int
-write_pieces(struct spool_upload *u, struct pieces *ps, const struct iovec *end)
-{
-	struct piece *p = STAILQ_FIRST(ps);
-	struct iovec v[IOV];
-	int rc = 0;
-
-	while (rc == 0 && (p != NULL || end != NULL)) {
-		int n = 0;
-
-		for (; p != NULL && n < IOV - 1; p = STAILQ_NEXT(p, link))
-			v[n++] = (struct iovec){ p->data, p->n };
-		if (p == NULL && end != NULL) {
-			v[n++] = *end;
-			end = NULL;
-		}
-		rc = write_iov(u, v, n);
-	}
-	return rc;
-}
-
-/* ---- threads: committing ------------------------------------------------- */
-
-/* Wake the loop. Called with the mutex held. */
-static void
-wake_loop(struct incoming *in)
-{
-	uint64_t one = 1;
-
-	if (in->woken)
-		return;
-	in->woken = true;
-	if (write(in->efd, &one, sizeof(one)) < 0)
-		log_error(
-		    "incoming: cannot wake the loop: %s", strerror(errno));
-}
-
-/* What was taken of u is written, or never will be. */
-static void
-give_back(struct spool_upload *u, struct pieces *ps)
-{
-	struct incoming *in = u->in;
-	struct piece *p;
-	size_t n = 0;
-
-	STAILQ_FOREACH(p, ps, link)
-	n += p->n;
-	if (n == 0)
-		return;
-	pieces_free(ps);
-	pthread_mutex_lock(&in->mutex);
-	u->queued -= n;
-	in->queued -= n;
-	if (in->behind && in->queued < QUEUED_ALL / 2) {
-		in->behind = false;
-		in->caught_up = true;
-		wake_loop(in);
-	}
-	pthread_mutex_unlock(&in->mutex);
-}
-
-/* Tell what has become certain, in order. Called with the mutex held. */
-static void
-tell_fresh(struct incoming *in)
-{
-	struct fresh *f;
-
-	while ((f = TAILQ_FIRST(&in->fresh)) != NULL &&
-	    f->state != FRESH_PENDING) {
-		TAILQ_REMOVE(&in->fresh, f, link);
-		in->fresh_n--;
-		in->opt.on_durable(f->seq,
-		    f->state == FRESH_DURABLE ? &f->item : NULL, in->opt.arg);
-		free(f);
-	}
-}
-
-static struct fresh *
-number_new(struct spool_upload *u)
-{
-	struct incoming *in = u->in;
-	struct fresh *f = xcalloc(1, sizeof(*f));
-
-	pthread_mutex_lock(&in->mutex);
-	f->seq = in->next_seq++;
-	f->since_ms = clock_ms();
-	TAILQ_INSERT_TAIL(&in->fresh, f, link);
-	in->fresh_n++;
-	pthread_mutex_unlock(&in->mutex);
-	u->item->seq = f->seq;
-	layout_id(in->l->epoch, f->seq, u->item->id);
-	return f;
-}
-
-struct spool_item
-incoming_item_copy(const struct spool_item *from)
-{
-	struct spool_item it = *from;
-
-	it.device = xstrdup(from->device);
-	it.name = xstrdup(from->name);
-	it.type = xstrdup(from->type);
-	it.address = xstrdup(from->address);
-	it.last_error = xstrdup("");
-	it.storage = xstrdup("");
-	it.key = xstrdup("");
-	it.encoding = xstrdup("");
-	it.kept = xstrdup("");
-	return it;
-}
-
-static void
-number_settle(
-    struct incoming *in, struct fresh *f, const struct spool_item *item, int rc)
-{
-	if (rc == 0)
-		f->item = incoming_item_copy(item);
-	pthread_mutex_lock(&in->mutex);
-	f->state = rc == 0 ? FRESH_DURABLE : FRESH_GONE;
-	tell_fresh(in);
-	pthread_mutex_unlock(&in->mutex);
-}
-
-static struct iovec
-make_footer(const struct spool_upload *u, unsigned flags)
-{
-	struct footer f = { .size = u->item->size,
-		.seq = u->item->seq,
-		.epoch = u->in->l->epoch,
-		.flags = flags,
-		.received_wall_ms = u->item->received_wall_ms,
-		.device = u->item->device,
-		.name = u->item->name,
-		.type = u->item->type,
-		.address = u->item->address };
-	struct iovec v;
-
-	memcpy(f.sha256, u->item->sha256, sizeof(f.sha256));
-	v.iov_base = footer_encode(&f, &v.iov_len);
-	return v;
-}
-
-/* The body is complete: is it what was announced, is it new? */
-static int
-check_digests(struct spool_upload *u)
-{
-	struct incoming *in = u->in;
-	uint8_t md5[16];
-	uint64_t seq;
-
-	u->item->size = u->size;
-	EVP_DigestFinal_ex(u->md, u->item->sha256, NULL);
-	if (u->want != NULL && u->want->has_sha256 &&
-	    memcmp(u->want->sha256, u->item->sha256, 32) != 0)
-		return -EBADMSG;
-	if (u->md5 != NULL) {
-		EVP_DigestFinal_ex(u->md5, md5, NULL);
-		if (memcmp(u->want->md5, md5, 16) != 0)
-			return -EBADMSG;
-	}
-	if (!repeat_find(in->repeat, u->item->device, u->item->name,
-		u->item->sha256, clock_ms(), &seq))
-		return 0;
-	layout_id(in->l->epoch, seq, u->item->id);
-	return -EEXIST;
-}
-
-static int
-commit(struct spool_upload *u, struct pieces *ps)
-{
-	struct iovec footer;
-	struct fresh *f;
-	unsigned flags = 0;
-	int rc = check_digests(u);
-	char temp[24];
-
-	if (rc == 0 && u->size > SYNC_FIRST) {
-		rc = write_pieces(u, ps, NULL);
-		give_back(u, ps);
-		if (rc == 0 && fdatasync(u->fd) != 0)
-			rc = -errno;
-		flags = FOOTER_F_BODY_SYNCED;
-	}
-	if (rc != 0)
-		return rc;
-	f = number_new(u);
-	footer = make_footer(u, flags);
-	rc = write_pieces(u, ps, &footer);
-	free(footer.iov_base);
-	give_back(u, ps);
-	if (rc == 0) {
-		temp_name(u, temp);
-		rc = folders_publish(u->in->folders, u->item->seq,
-		    u->in->l->incoming, temp, u->fd, u->in->opt.sync_single);
-	}
-	number_settle(u->in, f, u->item, rc);
-	if (rc == 0)
-		repeat_add(u->in->repeat, u->item->device, u->item->name,
-		    u->item->sha256, clock_ms(), u->item->seq);
-	return rc;
-}
-
-static void
-note_outcome(struct incoming *in, int rc)
-{
-	if (rc == 0 && in->failures == 0)
-		return;
-	pthread_mutex_lock(&in->mutex);
-	if (rc == 0) {
-		in->failures = 0;
-	} else if (rc != -ENOSPC && rc != -EDQUOT && rc != -EBADMSG &&
-	    rc != -EEXIST && rc != -EMFILE && rc != -ENFILE) {
-		in->failures++;
-		in->failed_ms = clock_ms();
-		if (rc == -EROFS)
-			*in->opt.read_only = true;
-	}
-	pthread_mutex_unlock(&in->mutex);
-}
-
-static void
-cleanup(struct spool_upload *u, bool keep)
-{
-	char name[24];
-
-	EVP_MD_CTX_free(u->md);
-	EVP_MD_CTX_free(u->md5);
-	u->md = u->md5 = NULL;
-	if (u->fd < 0)
-		return;
-	close(u->fd);
-	u->fd = -1;
-	if (keep)
-		return;
-	temp_name(u, name);
-	unlinkat(u->in->l->incoming, name, 0);
-}
+#define HELD_ONE (256 * 1024)      /* held of one upload at most */
+#define HELD_MAX (1 * 1024 * 1024) /* of all */
+#define HELD_MS 250                /* a slow client holds nothing */
+#define QUEUED_HIGH (1024 * 1024)  /* of one upload: pause its client */
+#define QUEUED_LOW (256 * 1024)    /* go on */
 
 /* ---- threads: the pool --------------------------------------------------- */
 
@@ -485,6 +70,20 @@ wait_for_work(struct incoming *in, struct thread *me)
 		pthread_cond_wait(&me->cond, &in->mutex);
 }
 
+/* Wake the loop. Called with the mutex held. */
+void
+incoming_wake_loop(struct incoming *in)
+{
+	uint64_t one = 1;
+
+	if (in->woken)
+		return;
+	in->woken = true;
+	if (write(in->efd, &one, sizeof(one)) < 0)
+		log_error(
+		    "incoming: cannot wake the loop: %s", strerror(errno));
+}
+
 /* Hand it back to the loop. Called with the mutex held. */
 static void
 post(struct incoming *in, struct spool_upload *u)
@@ -493,20 +92,7 @@ post(struct incoming *in, struct spool_upload *u)
 		return; /* the loop will see its state of then */
 	u->posted = true;
 	TAILQ_INSERT_TAIL(&in->finished, u, finished);
-	wake_loop(in);
-}
-
-static int
-take_pieces(struct spool_upload *u, struct pieces *ps, bool last)
-{
-	int rc = u->rc;
-
-	if (rc == 0 && u->fd < 0)
-		rc = open_temp(u);
-	if (rc != 0)
-		return rc;
-	hash_pieces(u, ps);
-	return last ? commit(u, ps) : write_pieces(u, ps, NULL);
+	incoming_wake_loop(in);
 }
 
 static void
@@ -520,16 +106,16 @@ run(struct incoming *in, struct spool_upload *u)
 	u->running = true;
 	pthread_mutex_unlock(&in->mutex);
 	if (ending != ABORT)
-		rc = take_pieces(u, &ps, ending == COMMIT);
+		rc = incoming_take(u, &ps, ending == COMMIT);
 	if (rc != 0 && u->rc == 0)
-		note_outcome(in, rc);
+		incoming_note(in, rc);
 	else if (ending == COMMIT && rc == 0)
-		note_outcome(in, 0);
+		incoming_note(in, 0);
 	if (rc != 0)
 		u->rc = rc;
 	if (ending != OPEN || u->rc != 0)
-		cleanup(u, ending == COMMIT && u->rc == 0);
-	give_back(u, &ps);
+		incoming_file_close(u, ending == COMMIT && u->rc == 0);
+	incoming_give_back(u, &ps);
 	pthread_mutex_lock(&in->mutex);
 	u->running = false;
 	if (ending != OPEN) {
