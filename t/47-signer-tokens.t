@@ -55,6 +55,10 @@ my %azure = (type => 'AZURE', tenantId => '3333-44', clientId => 'app',
     allowHttp => JSON::PP::true(), certificate => slurp($cert));
 my %doc = (sts => \%role, oauth => \%azure, key => \%azure);
 
+# What makes a storage another one by its row, so that nothing is fetched yet.
+my $minutes = 0;
+sub another { return (expirationDuration => 'PT' . ++$minutes . 'M') }
+
 # ---- they work --------------------------------------------------------------
 
 my $r = $s->rest('PUT', '/v1/storages/sts', json => \%role);
@@ -64,6 +68,28 @@ $f->works('sts', %role);
 my $recipe = $f->sign($f->upload_of('sts', 'by-role', 'abc'));
 like($recipe->{uri}, qr/X-Amz-Security-Token=/, 'signed with a session');
 ok($f->follow($recipe, 'abc', {}), 'which the store takes');
+$f->refusals('sts', $rgw, 'shots', 'session' => { uri =>
+	$recipe->{uri} =~ s/&X-Amz-Security-Token=[^&]*//r });
+
+# The session itself, as it went over the wire, may no more than uploading below
+# the prefix of its gateway.
+$s->storage('cut', %role, another());
+$by{sts}->mode('pass', record => 1);
+ok($f[6]->sign($f->upload_of('cut', 'k', 'x')), 'a session for gw-7');
+my ($answer) = $by{sts}->record =~ /(<AssumeRoleResponse.*)/s;
+my %session = map { my ($tag, $as) = @$_;
+	($as => (($answer // '') =~ m{<$tag>([^<]+)<})[0]) }
+    ['AccessKeyId', 'access'], ['SecretAccessKey', 'secret'],
+    ['SessionToken', 'token'];
+my $session = $rgw->as(%session);
+is($session->request('PUT', '/shots/gw-7/in', undef, 'x')->{status}, 200,
+    'it puts below its prefix');
+is($session->request('GET', '/shots/gw-7/in')->{status}, 200, 'and reads there');
+is($session->request(@$_)->{status}, 403, "but not $_->[0] $_->[1]")
+    for ['PUT', '/shots/gw-8/out', undef, 'x'], ['PUT', '/shots/out', undef, 'x'],
+    ['PUT', '/shots/gw-77/out', undef, 'x'], ['GET', '/shots/gw-1/by-role'],
+    ['DELETE', '/shots/gw-7/in'], ['GET', '/shots'];
+$by{sts}->mode('pass');
 $s->storage('long', %role, expirationDuration => 'P1D');
 cmp_ok($f->sign($f->upload_of('long', 'l', 'abc'))->{expiresIn}, '<', 3600,
     'no URI is valid for longer than its session');
@@ -76,6 +102,7 @@ $f->works('oauth', %azure); # its container is made
 $recipe = $f->sign($f->upload_of('oauth', 'k', 'x'));
 like($recipe->{uri}, qr/&skoid=1111-22&/, 'a user delegation SAS');
 ok($f->follow($recipe, 'x', {}), 'which the store takes');
+$f->refusals('oauth', $azurite, 'by-oauth');
 ok($recipe->{certificateId}, 'the agent is told which CA');
 is(Edgehaul::http('GET', $s->url . "/v1/certificates/$recipe->{certificateId}",
 	token => $gw[0])->{content}, slurp($cert), 'and gets it');
@@ -85,7 +112,7 @@ $f->wrong('secret', qr/invalid_client/, %azure, clientSecret => 'old');
 # ---- many at once share one renewal ----------------------------------------
 
 for my $what ('sts', 'oauth') {
-	$s->storage("many-$what", %{ $doc{$what} }, storageClassOf($what));
+	$s->storage("many-$what", %{ $doc{$what} }, another());
 	$by{$what}->mode('pass', delay => 0.5);
 	my @many = map { child(sub {
 		my ($res) = $f->results({ $f->upload_of("many-$what", 'k', 'x') });
@@ -96,8 +123,6 @@ for my $what ('sts', 'oauth') {
 	is($by{$what}->count, 1, "$what: by one credential");
 	$by{$what}->mode('pass');
 }
-# A change that makes no other: the storage is another one by its row.
-sub storageClassOf { return (expirationDuration => 'PT' . ++$main::n . 'M') }
 
 # ---- down, slow, rubbish ----------------------------------------------------
 
@@ -105,7 +130,7 @@ for my $what ('sts', 'oauth', 'key') {
 	for my $mode ('down', 'rubbish', '503', 'cut') {
 		my $name = "f-$what";
 		# set while all is well, so that nothing is fetched for it yet
-		$s->storage($name, %{ $doc{$what} }, storageClassOf($what));
+		$s->storage($name, %{ $doc{$what} }, another());
 		$by{$what}->mode($mode);
 		my $began = time;
 		my ($bad, $good) = $f->results({ $f->upload_of($name, 'k', 'x') },
@@ -132,8 +157,8 @@ ok($f->sign($f->upload_of('oauth', 'k', 'x')), 'and a key');
 
 # One that says nothing, to thirty gateways: no other storage or tenant waits.
 $by{$_}->mode('pass') for qw(sts oauth);
-$s->storage('f-sts', %role, storageClassOf('sts'));
-$s->storage('fresh', %azure, storageClassOf('oauth'));
+$s->storage('f-sts', %role, another());
+$s->storage('fresh', %azure, another());
 $by{sts}->mode('hang');
 my @stuck = map { my $g = $_; child(sub {
 	my $began = time;

@@ -31,6 +31,12 @@ sub _encode {
 	return $s;
 }
 
+# The same server for another user: what comes of a session, by its names.
+sub as {
+	my ($self, %session) = @_;
+	return bless { %$self, %session, gone => 1 }, ref $self;
+}
+
 # The value of Authorization for a canonical request.
 sub _authorization {
 	my ($self, $t, $names, $canonical) = @_;
@@ -53,13 +59,17 @@ sub request {
 	my $q = join '&', map { "$_->[0]=" . _encode($_->[1], '') }
 	    @{ $query // [] };
 	my $p = _encode($path, '/');
-	my $names = 'host;x-amz-content-sha256;x-amz-date';
+	my @token = defined $self->{token} # of a session
+	    ? "x-amz-security-token:$self->{token}" : ();
+	my $names = 'host;x-amz-content-sha256;x-amz-date'
+	    . (@token ? ';x-amz-security-token' : '');
 	my $canonical = join "\n", $method, $p, $q, "host:$host",
-	    "x-amz-content-sha256:$hash", "x-amz-date:$t", '', $names, $hash;
+	    "x-amz-content-sha256:$hash", "x-amz-date:$t", @token, '', $names,
+	    $hash;
 	my $c = Edgehaul::Raw->new($host) or return { status => 0 };
 	$c->send(join "\r\n", "$method $p" . (length $q ? "?$q" : '')
 		. ' HTTP/1.1', "Host: $host", "x-amz-content-sha256: $hash",
-		"x-amz-date: $t", 'Content-Length: ' . length $body,
+		"x-amz-date: $t", @token, 'Content-Length: ' . length $body,
 		'Authorization: '
 		. $self->_authorization($t, $names, $canonical),
 		'Connection: close', '', $body);
