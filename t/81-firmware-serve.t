@@ -359,6 +359,25 @@ sub slow {
 	is(ask('gone', method => 'HEAD')->{status}, 410, 'HEAD, too');
 }
 
+# ---- room is made, but not of what is being read --------------------------
+{
+	my $c = slow('127.0.0.21', 'm40');
+	my $now = firmware()->{cache};
+	cmp_ok($now->{blobs}, '>', 5, 'several blobs');
+	$fw->ring('room ' . (2 * 2**30 - $size{m40})); # all but m40 must go
+	ok(wait_for(sub { firmware()->{cache}{blobs} == 1 }), 'others are removed')
+	    or diag(json_encode(firmware()->{cache}));
+	ok(!-e $fw->blob($f{m1}), 'files, too');
+	like($box->proxy->log, qr/removed blobs=\d+ bytes=\d+/, 'logged');
+	is(sha256_hex(($c->response // {})->{body} // ''), $f{m40}{sha256},
+		'the one with a reader stays, to its last octet');
+	$fw->rings;
+	my $pid = fork // die;
+	exec 'curl', '-s', '-o', "$dir/again", url('m1') if !$pid;
+	$fw->serve([$f{m1}], sub { waitpid($pid, 1) != 0 });
+	is(sha("$dir/again"), $f{m1}{sha256}, 'what was removed comes back');
+}
+
 # ---- what is known of it ---------------------------------------------------
 {
 	$box->get('/firmware/check?p=cam-x&v=1.2.3&id=cam-9&hw=1');
@@ -366,7 +385,7 @@ sub slow {
 	my %d = map { my $d = json_decode($_); ($d->{id} => $d) }
 	    split /\n/, $out;
 	is($d{'cam-9'}{version}, '1.2.3', 'what a device runs');
-	is($d{'127.0.0.1'}{fetched_version}, '1.2.0',
+	is($d{'127.0.0.1'}{fetched_version}, '1.7.0',
 		'what another one fetched') or diag($out);
 	ok(wait_for(sub { $fw->tool('devices') =~ /"cam-9"/ }), 'kept');
 	$box->proxy->kill9->start;
