@@ -197,6 +197,25 @@ run(struct ctl *ctl, char **words, int n)
 	return c->run(ctl);
 }
 
+/* False: it is no command of the publisher's. */
+static bool
+run_publisher(int argc, char **argv, int *rc_out)
+{
+	const char *config = NULL;
+	bool json = false;
+	int at = publisher_word(argc, argv, &config, &json), rc;
+
+	if (at == 0)
+		return false;
+	curl_global_init(CURL_GLOBAL_DEFAULT);
+	rc = firmware_main(config, json, argc - at, argv + at);
+	curl_global_cleanup();
+	if (fflush(stdout) != 0 || ferror(stdout))
+		rc = rc != 0 ? rc : EXIT_IO;
+	*rc_out = rc;
+	return true;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -212,20 +231,11 @@ main(int argc, char **argv)
 		{ NULL },
 	};
 	struct ctl ctl = { .config = SYSCONFDIR "/edgehaul/gateway.conf" };
-	const char *config = NULL;
-	bool json = false;
 	int opt, rc;
 
 	signal(SIGPIPE, SIG_IGN);
-	rc = publisher_word(argc, argv, &config, &json);
-	if (rc != 0) {
-		curl_global_init(CURL_GLOBAL_DEFAULT);
-		rc = firmware_main(config, json, argc - rc, argv + rc);
-		curl_global_cleanup();
-		if (fflush(stdout) != 0 || ferror(stdout))
-			rc = rc != 0 ? rc : EXIT_IO;
+	if (run_publisher(argc, argv, &rc))
 		return rc;
-	}
 	while ((opt = getopt_long(argc, argv, "c:jh", options, NULL)) != -1) {
 		switch (opt) {
 		case 'c':

@@ -78,6 +78,19 @@ product_fini(struct product *p)
 	memset(p, 0, sizeof(*p));
 }
 
+bool
+in_texts(const cJSON *list, const char *s)
+{
+	const cJSON *e;
+
+	cJSON_ArrayForEach(e, list)
+	{
+		if (cJSON_IsString(e) && strcmp(e->valuestring, s) == 0)
+			return true;
+	}
+	return false;
+}
+
 static void
 take_storage(cJSON *row, const cJSON *v, struct problem *p)
 {
@@ -93,8 +106,9 @@ take_storage(cJSON *row, const cJSON *v, struct problem *p)
 		json_add_text(row, "storage", name);
 }
 
-static void
-take_hw(cJSON *row, const cJSON *v, struct problem *p)
+void
+firmware_take_hw(
+    cJSON *row, const cJSON *v, const cJSON *among, struct problem *p)
 {
 	const cJSON *e;
 	int i = 0;
@@ -116,6 +130,11 @@ take_hw(cJSON *row, const cJSON *v, struct problem *p)
 			problem_field(p, pointer,
 			    "1 to 64 octets without slashes and controls.",
 			    "This is no name of a hardware.");
+		else if (among != NULL && !in_texts(among, e->valuestring))
+			problem_field(p, pointer,
+			    "Add it to hw of the product if it is a new one.",
+			    "The product has no hardware %.64s.",
+			    e->valuestring);
 	}
 	cJSON_AddItemToObject(row, "hw", cJSON_Duplicate(v, true));
 }
@@ -163,7 +182,8 @@ product_parse(const char *name, const cJSON *doc, struct problem *p)
 	json_add_text(row, "product", name);
 	problem_unknown(doc, names, p);
 	take_storage(row, cJSON_GetObjectItemCaseSensitive(doc, "storage"), p);
-	take_hw(row, cJSON_GetObjectItemCaseSensitive(doc, "hw"), p);
+	firmware_take_hw(
+	    row, cJSON_GetObjectItemCaseSensitive(doc, "hw"), NULL, p);
 	take_keys(row, cJSON_GetObjectItemCaseSensitive(doc, "publicKeys"), p);
 	if (rc != 0 && rc != -ENOENT)
 		problem_field(p, "/maxSize", "For example 4294967296.",

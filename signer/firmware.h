@@ -45,6 +45,10 @@ void product_fini(struct product *p);
 cJSON *product_parse(const char *name, const cJSON *doc, struct problem *p);
 /* Goes before each key of firmware; ends in a slash. */
 const char *firmware_root(const struct storage *s);
+/* Take a list of hardware to row, all of it among `among` unless NULL. */
+void firmware_take_hw(
+    cJSON *row, const cJSON *v, const cJSON *among, struct problem *p);
+bool in_texts(const cJSON *list, const char *s);
 /* "A/B" or "A/B/C", malloc'd. */
 char *firmware_id(const char *a, const char *b, const char *c);
 /* The product of the call's path; sets 404 and -ENOENT. */

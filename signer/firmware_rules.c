@@ -25,51 +25,6 @@
 /* ---- a release as it is sent --------------------------------------------- */
 
 static bool
-in_array(const cJSON *a, const char *s)
-{
-	const cJSON *e;
-
-	cJSON_ArrayForEach(e, a)
-	{
-		if (cJSON_IsString(e) && strcmp(e->valuestring, s) == 0)
-			return true;
-	}
-	return false;
-}
-
-/* All of it, or of the hardware that the product is made in. */
-static void
-take_hw(const struct product *pr, cJSON *row, const cJSON *v, struct problem *p)
-{
-	const cJSON *e;
-	int i = 0;
-
-	if (v == NULL || cJSON_IsNull(v))
-		return;
-	if (!cJSON_IsArray(v) || cJSON_GetArraySize(v) > 64) {
-		problem_field(p, "/hw", "For example [\"1.0\"].",
-		    "This must be a list of at most 64 texts.");
-		return;
-	}
-	cJSON_ArrayForEach(e, v)
-	{
-		char pointer[32];
-
-		snprintf(pointer, sizeof(pointer), "/hw/%d", i++);
-		if (!cJSON_IsString(e) || !device_ok(e->valuestring) ||
-		    strlen(e->valuestring) > 64)
-			problem_field(
-			    p, pointer, NULL, "This is no name of a hardware.");
-		else if (pr->hw != NULL && !in_array(pr->hw, e->valuestring))
-			problem_field(p, pointer,
-			    "Add it to hw of the product if it is a new one.",
-			    "The product has no hardware %.64s.",
-			    e->valuestring);
-	}
-	cJSON_AddItemToObject(row, "hw", cJSON_Duplicate(v, true));
-}
-
-static bool
 hash_ok(const char *s)
 {
 	return s != NULL && strlen(s) == 64 &&
@@ -179,7 +134,8 @@ release_parse(const struct product *pr, const cJSON *doc, struct problem *p)
 		    "This must be a number from 1.");
 	else if (rc == 0)
 		json_add_int(row, "seq", seq);
-	take_hw(pr, row, cJSON_GetObjectItemCaseSensitive(doc, "hw"), p);
+	firmware_take_hw(
+	    row, cJSON_GetObjectItemCaseSensitive(doc, "hw"), pr->hw, p);
 	take_version(row, "minFrom",
 	    cJSON_GetObjectItemCaseSensitive(doc, "minFrom"), false, p);
 	take_files(pr, row, cJSON_GetObjectItemCaseSensitive(doc, "files"), p);
@@ -368,7 +324,7 @@ same_hw(const struct manifest_release *r, const cJSON *hw)
 	if ((size_t)cJSON_GetArraySize(hw) != r->hw_n)
 		return false;
 	for (size_t i = 0; i < r->hw_n; i++)
-		if (!in_array(hw, r->hw[i]))
+		if (!in_texts(hw, r->hw[i]))
 			return false;
 	return true;
 }

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "clock.h"
+#include "firmware.h"
 #include "json.h"
 #include "problem.h"
 #include "storage.h"
@@ -280,14 +281,7 @@ gateway_fini(struct gateway *g)
 static bool
 is_listed(const cJSON *list, const char *name)
 {
-	const cJSON *e;
-
-	cJSON_ArrayForEach(e, list)
-	{
-		if (cJSON_IsString(e) && strcmp(e->valuestring, name) == 0)
-			return true;
-	}
-	return list == NULL;
+	return list == NULL || in_texts(list, name);
 }
 
 bool
