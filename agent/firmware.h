@@ -87,7 +87,7 @@ void firmware_tell(struct firmware *f, const char *fmt, ...)
 int64_t firmware_now(const struct firmware *f);
 bool firmware_in_policy(const struct firmware *f, const char *product);
 
-/* ---- manifest_poll.c ----------------------------------------------------- */
+/* ---- manifest_feed.c ----------------------------------------------------- */
 
 struct fw_feed *feed_find(
     struct firmware *f, const char *product, const char *channel);
@@ -97,6 +97,18 @@ struct fw_feed *feed_get(
 void feed_free(struct fw_feed *fd);
 /* What the cache kept: true if it is signed and ours. */
 bool feed_restore(struct firmware *f, const struct cache_manifest *m);
+/*
+ * -EBADMSG or -ENOKEY: the signature does not fit; another -errno: signed, but
+ * not for this feed. why: NULL or of n octets.
+ */
+int feed_verify(struct firmware *f, const char *product, const char *channel,
+    const char *json, size_t json_n, const char *signature,
+    struct manifest **m_out, char *why, size_t n);
+
+/* ---- manifest_poll.c ----------------------------------------------------- */
+
+/* The feed goes; what is under way ends without it. NULL is accepted. */
+void manifest_get_leave(struct manifest_get *g);
 /* There may be news: ask as soon as can be. */
 void feed_now(struct fw_feed *fd);
 /* Each second: whose time it is. */

@@ -18,14 +18,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backoff.h"
 #include "clock.h"
-#include "digest.h"
 #include "json.h"
 #include "log.h"
 #include "pool.h"
 #include "slices.h"
-#include "transfer.h"
 #include "url.h"
 #include "xalloc.h"
 
@@ -34,22 +31,7 @@
 #define FILLS_MAX 64
 #define WANT_MS 15000 /* a reader who waits rings each second */
 #define IDLE_MS 60000
-#define CAP_MS 60000
 #define ROOM_MARGIN (1 << 20) /* of the disk, above the floor */
-
-/* A look at the cache, or a blob to be added. */
-struct fill_job {
-	struct fill *fl; /* counted in its jobs */
-	struct cache *cache;
-	struct cache_blob b; /* to add */
-	bool add, have;
-	uint8_t *list; /* to keep, or what is kept */
-	size_t list_n;
-	bool put_list;
-	size_t adopted;
-	uint64_t short_of;
-	int rc;
-};
 
 /* ---- fills --------------------------------------------------------------- */
 
@@ -121,255 +103,6 @@ fill_get(struct fills *fs, const uint8_t sha256[32])
 	return fl;
 }
 
-static const char *
-storage_of(const struct fill *fl)
-{
-	const struct fw_feed *fd =
-	    feed_find(fl->fs->f, fl->product, fl->channel);
-
-	return fd != NULL ? fd->storage : NULL;
-}
-
-/* It cannot go on for ms: who waits may be told to come back. */
-static void
-trouble(struct fill *fl, int64_t ms)
-{
-	int64_t now = clock_ms();
-
-	fl->retry_ms = now + ms;
-	if (fl->wants_n == 0 || now - fl->told_ms < 1000)
-		return;
-	fl->told_ms = now;
-	firmware_tell(
-	    fl->fs->f, "trouble %s %" PRId64, fl->hex, (ms + 999) / 1000);
-}
-
-/* ---- jobs of the cache --------------------------------------------------- */
-
-static int
-list_of_cache(struct fill_job *j)
-{
-	/* A file of one slice: its list is its own hash. */
-	if (cache_list_get(j->cache, j->b.sha256, &j->list, &j->list_n) == 0)
-		return 0;
-	if (slices_count(j->b.size) != 1)
-		return -ENOENT;
-	j->list = xmalloc(32);
-	memcpy(j->list, j->b.sha256, 32);
-	j->list_n = 32;
-	if (cache_list_put(j->cache, j->b.sha256, j->list, 32) == 0)
-		return 0;
-	free(j->list);
-	j->list = NULL;
-	return -ENOENT;
-}
-
-static void
-run_look(void *arg)
-{
-	struct fill_job *j = arg;
-	struct cache_blob have;
-
-	if (j->add) {
-		j->rc = cache_blob_add(j->cache, &j->b);
-		if (j->rc == -ENOSPC)
-			j->short_of = cache_short_of(j->cache, j->b.size);
-	}
-	if (j->rc >= 0 && j->put_list) {
-		j->rc =
-		    cache_list_put(j->cache, j->b.sha256, j->list, j->list_n);
-	} else if (j->rc >= 0) {
-		list_of_cache(j);
-	}
-	/* Also what a crash left written and not yet marked. */
-	if (j->rc >= 0 && j->list != NULL && j->add)
-		cache_adopt(j->cache, j->b.sha256, 0, slices_count(j->b.size),
-		    &j->adopted);
-	if (j->rc >= 0) {
-		j->rc = cache_blob_get(j->cache, j->b.sha256, &have);
-		if (j->rc == 0 && have.size != j->b.size) {
-			cache_blob_free(&have);
-			j->rc = -EINVAL;
-		}
-		j->have = j->rc == 0;
-		if (j->have)
-			j->b.bitmap = have.bitmap;
-	}
-}
-
-static void
-tell_all(struct fill *fl)
-{
-	for (size_t i = 0; i < fl->wants_n; i++) {
-		const struct fill_want *w = &fl->wants[i];
-
-		if (w->first < w->end && bit_get(fl->bitmap, w->first))
-			firmware_tell(fl->fs->f, "filled %s %zu %zu", fl->hex,
-			    w->first, (size_t)1);
-	}
-}
-
-static void
-looked(struct fill *fl, struct fill_job *j)
-{
-	if (j->rc == -ENOSPC) {
-		firmware_tell(fl->fs->f, "room %" PRIu64, j->short_of);
-		fl->retry_ms = clock_ms() + 1000;
-		return;
-	}
-	if (j->rc == -EDQUOT || j->rc == -EINVAL ||
-	    (j->rc < 0 && j->rc != -ENOENT)) {
-		if (fl->wait_ms == 0)
-			log_error("firmware %s: not kept: %s", fl->path,
-			    j->rc == -EDQUOT ? "the disk is needed for uploads"
-				: j->rc == -EINVAL
-				? "another size or list was published under "
-				  "this content"
-				: strerror(-j->rc));
-		if (j->rc == -EDQUOT)
-			firmware_tell(fl->fs->f, "room %" PRIu64, fl->size);
-		fl->wait_ms =
-		    backoff_next(fl->wait_ms, CAP_MS, arc4random_uniform);
-		trouble(fl, fl->wait_ms);
-		return;
-	}
-	if (!j->have)
-		return; /* evicted: NEW, added again when wanted */
-	for (size_t i = 0; i < fl->slices; i++)
-		bit_put(fl->bitmap, i, bit_get(j->b.bitmap, i));
-	if (j->list != NULL && fl->list == NULL) {
-		fl->list = j->list;
-		j->list = NULL;
-	}
-	fl->fs->adopted += j->adopted;
-	if (j->adopted > 0)
-		log_info("firmware %s: %zu slices were on the disk", fl->path,
-		    j->adopted);
-	fl->state = fl->list != NULL ? FILL_READY : FILL_LIST;
-	tell_all(fl);
-}
-
-static void
-ran_look(void *arg)
-{
-	struct fill_job *j = arg;
-	struct fill *fl = j->fl;
-
-	fl->jobs--;
-	fl->state = FILL_NEW;
-	if (!fl->fs->f->stopping && !fl->dropped)
-		looked(fl, j);
-	free(j->b.bitmap);
-	free(j->list);
-	free(j);
-	if (!fl->fs->f->stopping)
-		fills_plan(fl->fs);
-}
-
-/* list (taken) to keep; NULL: none. */
-static void
-look(struct fill *fl, bool add, uint8_t *list, size_t list_n)
-{
-	struct fill_job *j = xcalloc(1, sizeof(*j));
-
-	j->fl = fl;
-	j->cache = fl->fs->f->cache;
-	j->add = add;
-	j->list = list;
-	j->list_n = list_n;
-	j->put_list = list != NULL;
-	memcpy(j->b.sha256, fl->sha256, 32);
-	memcpy(j->b.list_sha256, fl->list_sha256, 32);
-	j->b.size = fl->size;
-	j->b.pinned = fl->ahead;
-	j->b.last_use = firmware_now(fl->fs->f);
-	strcpy(j->b.product, fl->product);
-	strcpy(j->b.channel, fl->channel);
-	strcpy(j->b.path, fl->path);
-	fl->jobs++;
-	fl->state = FILL_BUSY;
-	pool_run(fl->fs->f->pool, run_look, ran_look, j);
-}
-
-/* ---- the list ------------------------------------------------------------ */
-
-static void
-on_list(const struct fw_result *r, void *arg)
-{
-	struct fill *fl = arg;
-	struct fills *fs = fl->fs;
-	const char *why = r->why;
-	uint8_t *list;
-
-	fl->list_get = NULL;
-	if (why == NULL && r->status == 200 &&
-	    slices_list_ok((const uint8_t *)r->body, r->body_n, fl->size,
-		fl->list_sha256)) {
-		fw_origins_ok(fs->f->origins, fl->list_from, r->body_n);
-		fl->list_without = 0;
-		fl->wait_ms = 0;
-		list = xmalloc(r->body_n);
-		memcpy(list, r->body, r->body_n);
-		look(fl, true, list, r->body_n);
-		return;
-	}
-	if (why == NULL)
-		why = "its slice list is not what was published";
-	fw_origins_failed(fs->f->origins, fl->list_from, why);
-	fl->list_without |= FW_BIT(fl->list_from);
-	fills_plan(fs);
-}
-
-/* The origin to ask, or -1 and trouble was told. */
-static int
-pick(struct fill *fl, unsigned without, const char *storage)
-{
-	int64_t wait;
-	int from = fw_origins_pick(
-	    fl->fs->f->origins, without, storage, clock_ms(), &wait);
-
-	if (from >= 0 && wait == 0)
-		return from;
-	if (from < 0) { /* each was tried: all again, later */
-		fl->wait_ms =
-		    backoff_next(fl->wait_ms, CAP_MS, arc4random_uniform);
-		wait = fl->wait_ms;
-		fl->list_without = 0;
-		memset(fl->without, 0, fl->slices);
-	}
-	trouble(fl, wait);
-	return -1;
-}
-
-static bool
-others(struct fill *fl, unsigned without, const char *storage)
-{
-	int64_t wait;
-
-	return fw_origins_pick(fl->fs->f->origins, without, storage, clock_ms(),
-		   &wait) >= 0;
-}
-
-static void
-get_list(struct fill *fl)
-{
-	const char *storage = storage_of(fl);
-	struct fw_get_request rq = { .storage = storage,
-		.answer_max = fl->slices * 32 + 1 };
-	int from = pick(fl, fl->list_without, storage);
-	char *path;
-
-	if (from < 0)
-		return;
-	path = xasprintf("%s.slices", fl->path);
-	rq.path = path;
-	rq.from = fl->list_from = (enum fw_from)from;
-	rq.hurry =
-	    others(fl, fl->list_without | FW_BIT(fl->list_from), storage);
-	fl->list_get = fw_get(fl->fs->f->origins, &rq, on_list, fl);
-	free(path);
-}
-
 /* ---- runs ---------------------------------------------------------------- */
 
 void
@@ -385,7 +118,7 @@ fill_run_over(struct fill *fl, struct run *r, bool short_of)
 			log_error("firmware %s: cannot be written: %s",
 			    fl->path, strerror(-r->local));
 		fl->state = fl->jobs > 0 ? fl->state : FILL_NEW;
-		trouble(fl, r->local == -ENOENT ? 0 : 5000);
+		fill_trouble(fl, r->local == -ENOENT ? 0 : 5000);
 	} else if (short_of || r->why[0] != '\0') {
 		fw_origins_failed(
 		    o, r->from, r->why[0] != '\0' ? r->why : "sent too little");
@@ -429,7 +162,7 @@ is_served(const struct fill *fl, const struct fill_want *w, size_t m)
 static bool
 start_run(struct fill *fl, size_t m, size_t max, bool ahead)
 {
-	const char *storage = storage_of(fl);
+	const char *storage = fill_storage(fl);
 	uint64_t room = cache_disk_room(fl->fs->f->cache);
 	size_t n = reach(fl, m, max);
 	int from;
@@ -439,14 +172,14 @@ start_run(struct fill *fl, size_t m, size_t max, bool ahead)
 	if (room < (uint64_t)n * FIRMWARE_SLICE + ROOM_MARGIN) {
 		firmware_tell(
 		    fl->fs->f, "room %" PRIu64, (uint64_t)n * FIRMWARE_SLICE);
-		trouble(fl, 5000);
+		fill_trouble(fl, 5000);
 		return false;
 	}
-	from = pick(fl, fl->without[m], storage);
+	from = fill_pick(fl, fl->without[m], storage);
 	if (from < 0)
 		return false;
 	run_start(fl, (enum fw_from)from, m, n, storage,
-	    others(fl, fl->without[m] | FW_BIT(from), storage), ahead);
+	    fill_others(fl, fl->without[m] | FW_BIT(from), storage), ahead);
 	return true;
 }
 
@@ -507,9 +240,9 @@ plan_fill(struct fill *fl, int64_t now)
 	    (fl->wants_n == 0 && !fl->ahead && !fl->adopt))
 		return;
 	if (fl->state == FILL_NEW && fl->runs == 0)
-		look(fl, true, NULL, 0);
+		fill_look(fl, true, NULL, 0);
 	if (fl->state == FILL_LIST && fl->list_get == NULL)
-		get_list(fl);
+		fill_get_list(fl);
 	for (size_t i = 0;
 	     i < fl->wants_n && fl->state == FILL_READY && now >= fl->retry_ms;
 	     i++)
@@ -610,7 +343,7 @@ fills_want(
 	/* There, and yet he waits: the proxy may have found it damaged. */
 	if (fl->state == FILL_READY && fl->runs == 0 &&
 	    bit_get(fl->bitmap, first))
-		look(fl, false, NULL, 0);
+		fill_look(fl, false, NULL, 0);
 	fills_plan(fs);
 }
 

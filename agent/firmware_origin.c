@@ -22,8 +22,8 @@
 #include "clock.h"
 #include "json.h"
 #include "log.h"
+#include "signed_uri.h"
 #include "signer_client.h"
-#include "text.h"
 #include "transfer.h"
 #include "url.h"
 #include "xalloc.h"
@@ -31,20 +31,11 @@
 #define REST_CAP_MS 60000
 #define SIGN_TIMEOUT_MS 15000
 #define WHOLE_MS 3600000 /* of one get, however slow the line */
-#define URIS_MAX 64
 /* Slower is a fault: at once if another can be asked, else later. */
 #define HURRY_RATE 4096
 #define HURRY_S 5
 #define LEAST_RATE 512
 #define LEAST_S 30
-
-/* A signed URI of the bucket, as long as it holds. */
-struct signed_uri {
-	TAILQ_ENTRY(signed_uri) link;
-	char *path;
-	struct recipe *recipe;
-	int64_t until_ms;
-};
 
 struct health {
 	int64_t rest_until_ms, rest_ms;
@@ -56,8 +47,7 @@ struct fw_origins {
 	struct agent *agent;
 	struct xfers *xfers;
 	struct health h[FW_FROM_N];
-	TAILQ_HEAD(uris_head, signed_uri) uris; /* the newest first */
-	size_t uris_n;
+	struct signed_uris uris;
 };
 
 struct fw_get {
@@ -178,51 +168,6 @@ fw_origins_status(const struct fw_origins *o)
 	return all;
 }
 
-/* ---- signed URIs --------------------------------------------------------- */
-
-static void
-uri_drop(struct fw_origins *o, struct signed_uri *u)
-{
-	TAILQ_REMOVE(&o->uris, u, link);
-	o->uris_n--;
-	recipe_free(u->recipe);
-	free(u->path);
-	free(u);
-}
-
-static struct signed_uri *
-uri_find(struct fw_origins *o, const char *path)
-{
-	struct signed_uri *u, *next;
-	int64_t now = clock_ms();
-
-	for (u = TAILQ_FIRST(&o->uris); u != NULL; u = next) {
-		next = TAILQ_NEXT(u, link);
-		if (u->until_ms <= now)
-			uri_drop(o, u);
-		else if (strcmp(u->path, path) == 0)
-			return u;
-	}
-	return NULL;
-}
-
-static struct signed_uri *
-uri_keep(
-    struct fw_origins *o, const char *path, struct recipe *r, int64_t asked_ms)
-{
-	struct signed_uri *u = xcalloc(1, sizeof(*u));
-
-	if (o->uris_n >= URIS_MAX)
-		uri_drop(o, TAILQ_LAST(&o->uris, uris_head));
-	u->path = xstrdup(path);
-	u->recipe = r;
-	u->until_ms = asked_ms + r->expires_in_ms -
-	    (r->expires_in_ms / 5 < 5000 ? r->expires_in_ms / 5 : 5000);
-	TAILQ_INSERT_HEAD(&o->uris, u, link);
-	o->uris_n++;
-	return u;
-}
-
 /* ---- one get ------------------------------------------------------------- */
 
 static void
@@ -272,12 +217,12 @@ on_answer(const struct xfer_result *x, void *arg)
 
 	g->xfer = NULL; /* frees itself */
 	if (g->rq.from == FW_BUCKET && x->status == 403 && !g->signed_anew) {
-		struct signed_uri *u = uri_find(g->o, g->rq.path);
+		struct signed_uri *u = signed_uri_find(&g->o->uris, g->rq.path);
 
 		/* It may have expired early: sign once more. */
 		g->signed_anew = true;
 		if (u != NULL)
-			uri_drop(g->o, u);
+			signed_uri_drop(&g->o->uris, u);
 		ask(g);
 		return;
 	}
@@ -506,7 +451,8 @@ on_signed(const struct signer_answer *ans, void *arg)
 	if (r == NULL)
 		over_before(g, -EACCES);
 	else
-		send_signed(g, uri_keep(g->o, g->rq.path, r, ans->asked_ms));
+		send_signed(g,
+		    signed_uri_keep(&g->o->uris, g->rq.path, r, ans->asked_ms));
 }
 
 static void
@@ -535,7 +481,7 @@ ask(struct fw_get *g)
 	char *path, *uri;
 
 	if (g->rq.from == FW_BUCKET) {
-		u = uri_find(g->o, g->rq.path);
+		u = signed_uri_find(&g->o->uris, g->rq.path);
 		if (u != NULL)
 			send_signed(g, u);
 		else
@@ -603,7 +549,7 @@ fw_origins_new(struct agent *a)
 
 	o->agent = a;
 	o->xfers = xfers_new(a->base, 8);
-	TAILQ_INIT(&o->uris);
+	TAILQ_INIT(&o->uris.list);
 	return o;
 }
 
@@ -612,8 +558,7 @@ fw_origins_free(struct fw_origins *o)
 {
 	if (o == NULL)
 		return;
-	while (!TAILQ_EMPTY(&o->uris))
-		uri_drop(o, TAILQ_FIRST(&o->uris));
+	signed_uris_fini(&o->uris);
 	xfers_free(o->xfers);
 	free(o);
 }

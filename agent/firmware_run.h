@@ -102,6 +102,22 @@ void run_start(struct fill *fl, enum fw_from from, size_t first, size_t n,
 /* Ends when its last slices are written. Not from within a sink. */
 void run_cancel(struct run *r);
 
+/* ---- firmware_look.c ----------------------------------------------------- */
+
+/* Read what the cache has, or add the blob; list (taken): keep it. The fill is
+ * FILL_BUSY meanwhile. */
+void fill_look(struct fill *fl, bool add, uint8_t *list, size_t list_n);
+/* Fetch the list of its slices. */
+void fill_get_list(struct fill *fl);
+/* The storage of its bucket, NULL: not known. */
+const char *fill_storage(const struct fill *fl);
+/* It cannot go on for ms: who waits may be told to come back. */
+void fill_trouble(struct fill *fl, int64_t ms);
+/* The origin to ask, or -1: trouble was told. */
+int fill_pick(struct fill *fl, unsigned without, const char *storage);
+/* Is there another? */
+bool fill_others(struct fill *fl, unsigned without, const char *storage);
+
 /* Of firmware_fill.c: a run is over, its struct still there. */
 void fill_run_over(struct fill *fl, struct run *r, bool short_of);
 

@@ -106,7 +106,8 @@ is($_->[0], $sha, 'all bytes') for @got;
 my ($worst) = sort { $b <=> $a } map { $_->[1] } @got[1 .. 4];
 cmp_ok($worst, '<', 0.05 * Edgehaul::slowness() * 4,
     sprintf 'a late device has its first octet at once (%.0f ms)', $worst * 1000);
-my @asked = $cdn->requests(qr/1\.0\.0/);
+my @asked;
+wait_for(sub { (@asked = $cdn->requests(qr/1\.0\.0/)) >= 6 }, 3);
 cmp_ok(scalar @asked, '<=', 6, 'at most six requests') or diag(json_encode(\@asked));
 my $sum = 0;
 $sum += $_->{sent} for @asked;
@@ -119,6 +120,7 @@ note(sprintf 'first %s, late %s; done in %s', $got[0][1],
 my $size = 80 * $SLICE;
 my $d = device($end->{file}{sha256}, ($size - 65536) . '-' . ($size - 1));
 is($d->{body}, substr($end->{bytes}, -65536), 'a range at the end');
+ok(wait_for(sub { $cdn->requests(qr/1\.1\.0.*bin$/) }), 'from the origin');
 $sum = 0;
 $sum += $_->{sent} for $cdn->requests(qr/1\.1\.0.*bin$/);
 cmp_ok($sum, '<=', 4 * $SLICE, 'costs what it needs');
