@@ -26,6 +26,7 @@ struct agent {
 	struct certificates *certificates;
 	struct updates *updates;
 	struct reports *reports;
+	struct leftovers *leftovers;
 	struct scheduler *scheduler;
 	struct firmware *firmware; /* NULL: not set up */
 	struct doorbell *bell;

@@ -544,48 +544,56 @@ delivery_prepare(struct delivery *d)
 		body_start(d, &d->recipe->requests[0]);
 }
 
-static void
-request_start(struct delivery *d)
+void
+delivery_request(struct agent *a, const struct recipe_request *rq,
+    const char *pem, struct xfer_request *out)
 {
-	struct agent *a = d->agent;
-	const struct recipe_request *rq = &d->recipe->requests[d->at];
-	struct xfer_source source = { source_read, source_rewind, d };
-	struct xfer_request xr = {
+	const struct origin *own;
+	size_t own_n;
+
+	*out = (struct xfer_request){
 		.method = rq->method,
 		.uri = rq->uri,
 		.headers = rq->headers,
 		.headers_n = rq->headers_n,
 		.answer_max = ANSWER_MAX,
-		.ca_pem = d->pem,
+		.ca_pem = pem,
 		.allow_http = true, /* the recipe has been checked */
 		.allow_private = a->conf->allow_private,
 		.proxy = a->conf->upload_proxy,
 	};
-	const struct origin *own;
-	size_t own_n;
+	own = signer_origins(a->signer, &own_n);
+	for (size_t i = 0; i < own_n; i++)
+		if (origin_equal(&own[i], &rq->origin)) {
+			out->allow_private = true;
+			if (pem == NULL)
+				out->ca_file = a->conf->ca_file;
+		}
+	if (host_is_private(rq->origin.host))
+		out->proxy = NULL;
+	if (rq->body == BODY_TEXT)
+		out->text = rq->text;
+}
+
+static void
+request_start(struct delivery *d)
+{
+	const struct recipe_request *rq = &d->recipe->requests[d->at];
+	struct xfer_source source = { source_read, source_rewind, d };
+	struct xfer_request xr;
 
 	if (clock_ms() >= d->expires_ms) {
 		delivery_sign_again(d);
 		return;
 	}
-	own = signer_origins(a->signer, &own_n);
-	for (size_t i = 0; i < own_n; i++)
-		if (origin_equal(&own[i], &rq->origin)) {
-			xr.allow_private = true;
-			if (d->pem == NULL)
-				xr.ca_file = a->conf->ca_file;
-		}
-	if (host_is_private(rq->origin.host))
-		xr.proxy = NULL;
-	if (rq->body == BODY_TEXT)
-		xr.text = rq->text;
+	delivery_request(d->agent, rq, d->pem, &xr);
 	if (rq->body == BODY_FILE) {
 		if (d->body == NULL) /* else it was prepared */
 			body_start(d, rq);
 		xr.source = &source;
 		xr.length = rq->length;
 	}
-	d->xfer = xfer_start(a->stores, &xr, on_answer, d);
+	d->xfer = xfer_start(d->agent->stores, &xr, on_answer, d);
 }
 
 static void

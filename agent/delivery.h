@@ -107,6 +107,11 @@ void delivery_free(struct delivery *d);
 void delivery_start(struct delivery *d);
 /* Signed: begin to read its octets, if it is a whole file of one recipe. */
 void delivery_prepare(struct delivery *d);
+/* One request of a recipe as an exchange; a body from the file is left out.
+ * What out points to is the recipe's, pem and the configuration. */
+struct xfer_request;
+void delivery_request(struct agent *a, const struct recipe_request *rq,
+    const char *pem, struct xfer_request *out);
 /* What is read instead of the spool's file, for struct body_range. */
 int delivery_file(const struct delivery *d);
 /* Forget the requests in hand (before another recipe). */

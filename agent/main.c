@@ -23,6 +23,7 @@
 #include "firmware.h"
 #include "http_server.h"
 #include "image.h"
+#include "leftovers.h"
 #include "log.h"
 #include "report.h"
 #include "scheduler.h"
@@ -135,6 +136,7 @@ on_open_timer(evutil_socket_t fd, short what, void *arg)
 	a->scheduler = scheduler_new(a);
 	a->updates = updates_new(a);
 	a->reports = reports_new(a);
+	a->leftovers = leftovers_new(a);
 }
 
 /* ---- life ---------------------------------------------------------------- */
@@ -199,6 +201,7 @@ agent_free(void *self)
 		scheduler_stop(a->scheduler);
 	updates_stop(a->updates);
 	reports_stop(a->reports);
+	leftovers_stop(a->leftovers);
 	firmware_free(a->firmware);
 	a->firmware = NULL;
 	body_pool_free(a->bodies);
@@ -207,6 +210,7 @@ agent_free(void *self)
 	spool_close(a->spool); /* its last callbacks */
 	updates_free(a->updates);
 	reports_free(a->reports);
+	leftovers_free(a->leftovers);
 	scheduler_free(a->scheduler);
 	certificates_free(a->certificates);
 	signer_free(a->signer);

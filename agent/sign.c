@@ -115,23 +115,31 @@ refused(struct delivery *d, const cJSON *e)
 		    retry_s < 0 ? -1 : retry_s * 1000, why);
 }
 
+void
+sign_rules(const struct agent *a, const struct storage *st, uint64_t size,
+    struct recipe_rules *out)
+{
+	*out = (struct recipe_rules){
+		.size = size,
+		.allow_http = a->conf->allow_http,
+		.allow_private = a->conf->allow_private,
+		.hosts =
+		    st->hosts_known ? (const char *const *)st->hosts : NULL,
+		.hosts_n = st->hosts_n,
+	};
+	out->exempt = signer_origins(a->signer, &out->exempt_n);
+}
+
 static void
 take_recipe(struct sign_batch *b, struct delivery *d, const cJSON *v)
 {
 	struct agent *a = b->agent;
-	struct recipe_rules rules = {
-		.size = d->it.offer_size,
-		.allow_http = a->conf->allow_http,
-		.allow_private = a->conf->allow_private,
-		.hosts = d->st->hosts_known ? (const char *const *)d->st->hosts
-					    : NULL,
-		.hosts_n = d->st->hosts_n,
-	};
+	struct recipe_rules rules;
 	struct recipe *r;
 	char why[256], words[300];
 	int rc;
 
-	rules.exempt = signer_origins(a->signer, &rules.exempt_n);
+	sign_rules(a, d->st, d->it.offer_size, &rules);
 	rc = recipe_parse(v, &rules, &r, why, sizeof(why));
 	if (rc != 0) {
 		snprintf(words, sizeof(words), "recipe refused: %s", why);

@@ -19,4 +19,8 @@ struct sign_batch *sign_start(struct agent *a, struct delivery **ds, size_t n,
 /* The deliveries are no longer touched; over is not called. */
 void sign_cancel(struct sign_batch *b);
 
+/* What a recipe of this storage may do; size: octets of what is sent. */
+void sign_rules(const struct agent *a, const struct storage *st, uint64_t size,
+    struct recipe_rules *out);
+
 #endif

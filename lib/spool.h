@@ -197,7 +197,8 @@ void spool_keep(
 /* Back to waiting, to be tried again after wait_ms; attempts + 1 if counts. */
 void spool_defer(struct spool *sp, uint64_t seq, int64_t wait_ms, bool counts,
     const char *error, spool_fn fn, void *arg);
-/* Held: not sent until released (a blocked device). */
+/* Held: not sent until released (a blocked device). What was kept of its parts
+ * goes to SPOOL_FREE, they begin anew. */
 void spool_hold(
     struct spool *sp, uint64_t seq, const char *why, spool_fn fn, void *arg);
 void spool_release_device(

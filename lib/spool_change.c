@@ -146,6 +146,19 @@ spool_row_end(struct index_txn *t, struct row *r, enum spool_end how)
 	return 0;
 }
 
+/* Its parts at a store will not be finished: somebody has to free them. */
+static int
+give_up_parts(struct index_txn *t, struct row *r)
+{
+	int rc = 0;
+
+	if (r->item.kept[0] != '\0')
+		rc = index_ends_add(t, r, SPOOL_ENDED_PARTS);
+	if (rc == 0)
+		spool_set_text(&r->item.kept, "");
+	return rc;
+}
+
 static int
 change_row(struct index_txn *t, struct change_job *c, struct row *r)
 {
@@ -154,10 +167,12 @@ change_row(struct index_txn *t, struct change_job *c, struct row *r)
 
 	switch (c->what) {
 	case CHANGE_OFFER:
+		rc = give_up_parts(t, r);
+		if (rc != 0)
+			return rc;
 		r->item.offer_size = c->offer_size;
 		memcpy(r->item.offer_sha256, c->offer_sha256, 32);
 		spool_set_text(&r->item.encoding, c->text);
-		spool_set_text(&r->item.kept, "");
 		break;
 	case CHANGE_KEEP:
 		free(r->item.kept);
@@ -172,6 +187,9 @@ change_row(struct index_txn *t, struct change_job *c, struct row *r)
 		    spool_index_tight(c->sp, 0) ? "" : c->text);
 		break;
 	case CHANGE_HOLD:
+		rc = give_up_parts(t, r);
+		if (rc != 0)
+			return rc;
 		r->item.state = SPOOL_HELD;
 		spool_set_text(&r->item.last_error, c->text);
 		break;

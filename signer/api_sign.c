@@ -229,6 +229,8 @@ check_allowed(struct batch *b, const struct upload *u, const char *storage,
 		return refuse(f, 413, "quarantine",
 		    "Raise maxSize in the policy of the gateway.",
 		    "The upload is larger than the gateway may send", "");
+	if (u->step == STEP_ABORT)
+		return 0; /* sends nothing, also of a blocked device */
 	if (b->gateway.spent && strcmp(u->method, "PUT") == 0) {
 		f->retry_after = (int)(86400 - b->c->now_s % 86400);
 		return refuse(f, 429, "wait",
