@@ -240,7 +240,7 @@ plan_fill(struct fill *fl, int64_t now)
 	    (fl->wants_n == 0 && !fl->ahead && !fl->adopt))
 		return;
 	if (fl->state == FILL_NEW && fl->runs == 0)
-		fill_look(fl, true, NULL, 0);
+		fw_fill_look(fl, true, NULL, 0);
 	if (fl->state == FILL_LIST && fl->list_get == NULL)
 		fill_get_list(fl);
 	for (size_t i = 0;
@@ -343,7 +343,7 @@ fills_want(
 	/* There, and yet he waits: the proxy may have found it damaged. */
 	if (fl->state == FILL_READY && fl->runs == 0 &&
 	    bit_get(fl->bitmap, first))
-		fill_look(fl, false, NULL, 0);
+		fw_fill_look(fl, false, NULL, 0);
 	fills_plan(fs);
 }
 

@@ -183,7 +183,7 @@ ran_look(void *arg)
 
 /* list (taken) to keep; NULL: none. */
 void
-fill_look(struct fill *fl, bool add, uint8_t *list, size_t list_n)
+fw_fill_look(struct fill *fl, bool add, uint8_t *list, size_t list_n)
 {
 	struct fill_job *j = xcalloc(1, sizeof(*j));
 
@@ -225,7 +225,7 @@ on_list(const struct fw_result *r, void *arg)
 		fl->wait_ms = 0;
 		list = xmalloc(r->body_n);
 		memcpy(list, r->body, r->body_n);
-		fill_look(fl, true, list, r->body_n);
+		fw_fill_look(fl, true, list, r->body_n);
 		return;
 	}
 	if (why == NULL)

@@ -106,7 +106,7 @@ void run_cancel(struct run *r);
 
 /* Read what the cache has, or add the blob; list (taken): keep it. The fill is
  * FILL_BUSY meanwhile. */
-void fill_look(struct fill *fl, bool add, uint8_t *list, size_t list_n);
+void fw_fill_look(struct fill *fl, bool add, uint8_t *list, size_t list_n);
 /* Fetch the list of its slices. */
 void fill_get_list(struct fill *fl);
 /* The storage of its bucket, NULL: not known. */

@@ -54,7 +54,7 @@ check(int fd, const struct resident *r)
 	assert_true(resident_has(r, fd, 4095, 2));
 	assert_false(resident_has(r, fd, SIZE - 1, 2)); /* behind the end */
 	if (in_memory_only(fd))
-		return; /* its pages go nowhere */
+		return;                             /* its pages go nowhere */
 	posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM); /* no reading ahead */
 	assert_int_equal(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
 	assert_false(resident_has(r, fd, 0, SIZE));
