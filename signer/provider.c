@@ -113,9 +113,11 @@ void
 provider_condition(
     const struct storage *s, const struct upload *u, struct headers *h)
 {
+	if (!s->no_overwrite)
+		return; /* it knows no conditions */
 	if (u->if_match != NULL)
 		headers_set(h, "if-match", u->if_match);
-	else if (s->no_overwrite)
+	else
 		headers_set(h, "if-none-match", "*");
 }
 

@@ -190,7 +190,7 @@ whole_headers(
 {
 	char range[48];
 
-	if (u->if_match != NULL || s->no_overwrite)
+	if (s->no_overwrite)
 		headers_set(h, "x-goog-if-generation-match",
 		    u->if_match != NULL ? u->if_match : "0");
 	if (u->size >= 0) {

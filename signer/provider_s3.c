@@ -271,7 +271,7 @@ whole_headers(
 
 	checksum_header(u->sha256, h);
 	provider_condition(s, u, h);
-	if (u->if_match != NULL)
+	if (u->if_match != NULL && s->no_overwrite)
 		set_unquoted(h, "if-match", u->if_match);
 	if (u->size >= 0) {
 		snprintf(length, sizeof(length), "%lld", (long long)u->size);
