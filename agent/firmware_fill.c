@@ -26,8 +26,8 @@
 #include "url.h"
 #include "xalloc.h"
 
-#define RUNS_MAX 6      /* at one time */
-#define RUNS_PER_FILL 3 /* of them for one blob */
+#define RUNS_MAX 4      /* at one time; each has 2 MiB at most */
+#define RUNS_PER_FILL 2 /* of them for one blob */
 #define FILLS_MAX 64
 #define WANT_MS 15000 /* a reader who waits rings each second */
 #define IDLE_MS 60000

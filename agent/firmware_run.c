@@ -6,7 +6,7 @@
  * after that. What arrives goes on slice by slice, so that a device gets the
  * first ones while the last are on the way: the slices that came while the ones
  * before were being written go together, with one sync and one commit. A
- * connection is paused while 2 MiB wait to be written.
+ * connection is paused while 1 MiB waits to be written.
  */
 #include "firmware_run.h"
 

@@ -74,7 +74,7 @@ struct run {
 	char *buf;           /* the slice that arrives */
 	size_t buf_n;
 	size_t got;     /* slices that arrived whole */
-	char *queue[8]; /* arrived, not yet written; the last is got - 1 */
+	char *queue[4]; /* arrived, not yet written; the last is got - 1 */
 	size_t queue_n;
 	struct uplink_waiter waiter;
 	size_t credit; /* octets that may come now */

@@ -103,6 +103,25 @@ sub hup {
 	wait_for(sub { my $k = () = $site->agent->log =~ /reload/g; $k > $n });
 }
 
+# ---- the operator is told what to do ----------------------------------------
+sub told {
+	my ($like, $what, %set) = @_;
+	$site->configure(firmware => { publisher_key => $fw->public, %set });
+	my ($rc, $out) = $site->ctl('check');
+	like($out, $like, $what);
+	isnt($rc, 0, "$what: refused");
+	$site->configure(firmware => { publisher_key => $fw->public,
+		prefetch => 'off', origin => $cdn->url });
+}
+told(qr/secret key: it belongs to the publisher/, 'a secret key',
+    publisher_key => $fw->key);
+told(qr/is not there, and is no key; save/, 'a file that is not there',
+    publisher_key => 'nowhere.pub');
+told(qr/origin needs publisher_key/, 'no key', publisher_key => undef);
+told(qr/prefetch: off, on, or/, 'no time of day', prefetch => '1-5');
+told(qr/the names of the files are put behind/, 'a query',
+    origin => $cdn->url('/x?y'));
+
 # ---- manifests --------------------------------------------------------------
 my $small = add('small', 100);
 my $one = add('one', 5 * $SLICE + 1);

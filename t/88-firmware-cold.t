@@ -152,6 +152,21 @@ is_deeply([grep { /cam-z.*bin/ } map { $_->{path} } $cdn->requests], [],
     'none of one that only a greedy device knows');
 ok(wait_for(sub { ($site->status->{agent}{firmware}{cache}{pinned} // 0)
 	>= 5 * $SLICE }), 'and pinned') or diag(json_encode($s->{agent}{firmware}));
+# A lost index costs no download: what is there is compared with the list.
+$_->stop for $site->agent, $site->proxy;
+is(system('rm', '-r', "$site->{dir}/state/cache/index"), 0, 'the index is lost');
+$site->configure(firmware => { prefetch => 'off' });
+$cdn->forget;
+$_->start for $site->proxy, $site->agent;
+ok(wait_for(sub { ($site->status->{agent}{firmware}{fills}{adopted} // 0)
+	>= 5 + 160 }), 'all that was there is taken over')
+    or diag(json_encode($site->status->{agent}{firmware}));
+is_deeply([grep { /bin$/ } map { $_->{path} } $cdn->requests], [],
+    'and nothing fetched again');
+$site->configure(firmware => { prefetch => 'on' });
+$site->$_->hup for 'agent', 'proxy';
+check('cam-y', '0.1', 'honest');
+
 # Without WAN and after a restart all of it is there.
 $cdn->stop;
 $site->signer->stop;
