@@ -121,6 +121,18 @@ SKIP: {
 	like(run_ok(0, 'the version of the image', 'publish', @cam, '--hw', '1.1', "$d/a.swu"),
 	    qr/cam-x 2\.0\.0 is published/, 'read from it');
 }
+SKIP: {
+	need(2, 'openssl');
+	my $d = $p->{dir};
+	spit("$d/manifest.raucm", "[update]\ncompatible=cam\nversion=2.5.0\n\n[bundle]\nformat=verity\n");
+	Edgehaul->run('openssl', 'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-keyout', "$d/k.pem",
+		'-out', "$d/c.pem", '-subj', '/CN=fw');
+	Edgehaul->run('openssl', 'cms', '-sign', '-in', "$d/manifest.raucm", '-signer', "$d/c.pem",
+		'-inkey', "$d/k.pem", '-outform', 'DER', '-nodetach', '-binary', '-out', "$d/cms");
+	my $cms = slurp("$d/cms");
+	my $bundle = $p->file('fw.raucb', 'hsqs' . ("\0" x 4092) . $cms . pack 'Q>', length $cms);
+	like(run_ok(0, 'a RAUC bundle', 'publish', @cam, $bundle), qr/cam-x 2\.5\.0/, 'its version');
+}
 my $esp = "\xe9\x05\x02\x2f" . ("\0" x 28) . pack('V', 0xabcd5432) . ("\0" x 12)
     . pack('a32a32', '3.0.0', 'cam') . ("\xff" x 5000);
 like(run_ok(0, 'an ESP image', 'publish', @cam, '--json', $p->file('esp.bin', $esp)),
