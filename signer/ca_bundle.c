@@ -19,10 +19,10 @@ ends_at(const X509 *x)
 	return timegm(&tm);
 }
 
-int
-ca_bundle_count(const char *pem, int64_t *ends_out)
+/* Takes b. */
+static int
+count(BIO *b, int64_t *ends_out)
 {
-	BIO *b = BIO_new_mem_buf(pem, -1);
 	X509 *x;
 	int n = 0;
 
@@ -38,4 +38,23 @@ ca_bundle_count(const char *pem, int64_t *ends_out)
 	ERR_clear_error();
 	BIO_free(b);
 	return n;
+}
+
+int
+ca_bundle_count(const char *pem, int64_t *ends_out)
+{
+	return count(BIO_new_mem_buf(pem, -1), ends_out);
+}
+
+int64_t
+ca_bundle_file_ends(const char *path)
+{
+	BIO *b = BIO_new_file(path, "r");
+	int64_t ends = 0;
+
+	if (b == NULL) {
+		ERR_clear_error();
+		return 0;
+	}
+	return count(b, &ends) > 0 ? ends : 0;
 }

@@ -11,5 +11,7 @@
  * them ends, in Unix seconds (0: it cannot be told), if there is any.
  */
 int ca_bundle_count(const char *pem, int64_t *ends_out);
+/* When the first certificate of a file ends; 0: it cannot be told. */
+int64_t ca_bundle_file_ends(const char *path);
 
 #endif

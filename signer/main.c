@@ -17,6 +17,7 @@
 #include <openssl/ssl.h>
 
 #include "api.h"
+#include "ca_bundle.h"
 #include "command.h"
 #include "credential.h"
 #include "daemon.h"
@@ -265,6 +266,8 @@ listen_all(struct signer *sg)
 	sg->http = http_server_new(
 	    sg->base, &s, routes, sizeof(routes) / sizeof(routes[0]), sg);
 	rc = http_server_listen(sg->http, "api", c->address, tls);
+	if (tls != NULL)
+		sg->certificate_ends_s = ca_bundle_file_ends(c->cert_file);
 	SSL_CTX_free(tls);
 	if (rc == 0)
 		sg->env.public_url = public_url(sg);
@@ -372,8 +375,11 @@ signer_reload(void *self, const void *conf)
 	sg->conf = conf;
 	http_settings(conf, &s);
 	http_server_settings(sg->http, &s);
-	if (open_tls(conf, NULL, &tls) == 0 && tls != NULL)
+	if (open_tls(conf, NULL, &tls) == 0 && tls != NULL) {
 		http_server_set_tls(sg->http, "api", tls);
+		sg->certificate_ends_s =
+		    ca_bundle_file_ends(sg->conf->cert_file);
+	}
 	SSL_CTX_free(tls);
 	if (sg->publish_http == NULL)
 		return;

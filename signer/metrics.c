@@ -68,6 +68,12 @@ loop_metrics(const struct signer *sg, struct text *t)
 	    t, "signer_long_polls", "gauge", "Gateways that wait for news.");
 	prom_u64(
 	    t, "signer_long_polls", updates_waiting(sg->updates), (char *)NULL);
+	if (sg->certificate_ends_s > 0) {
+		prom_family(t, "signer_certificate_expiry_timestamp_seconds",
+		    "gauge", "When the signer's own certificate ends.");
+		prom_u64(t, "signer_certificate_expiry_timestamp_seconds",
+		    (uint64_t)sg->certificate_ends_s, (char *)NULL);
+	}
 	prom_family(
 	    t, "signer_jobs", "gauge", "Work that waits for a thread or runs.");
 	prom_u64(t, "signer_jobs", pool_busy(sg->readers), "pool", "read",

@@ -44,8 +44,9 @@ struct signer {
 	struct pool *outgoing; /* calls to stores and token services */
 	struct credentials *credentials;
 	struct file_storage *file_storage;
-	struct updates *updates; /* long polls */
-	struct watch *watch;     /* for what is going to end */
+	struct updates *updates;            /* long polls */
+	struct watch *watch;                /* for what is going to end */
+	_Atomic int64_t certificate_ends_s; /* its own; 0: it has none */
 	struct event *tidy;
 	bool stopping;
 };

@@ -55,13 +55,24 @@ forget(struct watch *w)
 	w->sealed = 0;
 }
 
+/* In words, or NULL: it is good for a while. */
+static const char *
+ends_soon(int64_t ends_s)
+{
+	int64_t left = ends_s - clock_wall_ms() / 1000;
+
+	if (ends_s == 0 || left > CERTIFICATE_WARN_S)
+		return NULL;
+	return left <= 0 ? "has expired" : "expires within 30 days";
+}
+
 static void
 look_at(struct watch *w, struct store_txn *t, const char *id)
 {
 	const char *name = strchr(id, '/') + 1;
 	char *tenant = xstrndup(id, (size_t)(name - 1 - id));
 	const struct storage *s;
-	int64_t left;
+	const char *when;
 	int rc = storage_cache_get(w->sg->cache, t, tenant, name, &s);
 
 	free(tenant);
@@ -73,12 +84,11 @@ look_at(struct watch *w, struct store_txn *t, const char *id)
 	}
 	if (rc != 0)
 		return;
-	left = s->certificate_expires_s - clock_wall_ms() / 1000;
-	if (s->certificate_expires_s != 0 && left <= CERTIFICATE_WARN_S)
-		log_warn("storage=%s its certificate %s", id,
-		    left <= 0 ? "has expired: set another"
-			      : "expires within 30 days: set the next one, "
-				"both in one bundle until then");
+	when = ends_soon(s->certificate_expires_s);
+	if (when != NULL)
+		log_warn("storage=%s its certificate %s: set the next one, for "
+			 "a while both in one bundle",
+		    id, when);
 	storage_cache_put(w->sg->cache, s);
 }
 
@@ -133,7 +143,12 @@ static void
 run(void *arg)
 {
 	struct watch *w = arg;
+	const char *when = ends_soon(w->sg->certificate_ends_s);
 
+	if (when != NULL)
+		log_warn("the certificate of cert_file %s: replace it and send "
+			 "SIGHUP",
+		    when);
 	store_update(w->sg->store, clear_away, w);
 	if (store_view(w->sg->store, look, w) == 0 && w->sealed > 0)
 		log_error("seal.key is not the one that %u of %zu storages "

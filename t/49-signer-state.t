@@ -237,7 +237,8 @@ ok($s->start, 'it starts again');
 SKIP: {
 	need(8, 'openssl', 'curl');
 	my $t = Edgehaul->signer(name => 'tls', conf =>
-		"cert_file = CERT/cert.pem\nkey_file = CERT/key.pem");
+		"cert_file = CERT/cert.pem\nkey_file = CERT/key.pem\n"
+		. 'metrics_address = 127.0.0.1:0');
 	my $dir = Edgehaul->dir('tls');
 	my @pairs = map { [Edgehaul->certificate] } 1, 2;
 	my $use = sub {
@@ -256,6 +257,11 @@ SKIP: {
 		return "$rc $out";
 	};
 	like($get->($pairs[0]), qr/^0 .*"ok":true/, 'https');
+	ok(wait_for(sub { $t->log =~
+		/warn.*certificate of cert_file expires within 30 days/ }),
+	    'its own certificate is watched, too');
+	cmp_ok(abs($t->metric('certificate_expiry_timestamp_seconds') - time
+		- 2 * 86400), '<', 3600, 'and a metric');
 	like($get->($pairs[0], '--tls-max', '1.2'), qr/^0 /, 'TLS 1.2');
 	like($get->($pairs[0], '--tlsv1.3'), qr/^0 /, 'TLS 1.3');
 	unlike($get->($pairs[0], '--tlsv1.0', '--tls-max', '1.1', '--ciphers',
