@@ -343,9 +343,10 @@ step_body(struct conn *c)
 		rq->sink->end(rq, rq->sink_arg);
 		return true;
 	}
-	if (c->hs->hold && c->in_n == 0)
+	if (c->hs->hold && c->in_n == 0 && !c->sip)
 		return false;
 	rc = io_fill(c);
+	c->sip = false;
 	if (rc <= 0)
 		return rc < 0 ? body_eof(c) : false;
 	rc = http_body_read(&rq->body, c->in, c->in_n, &used, &data, &n, &why);

@@ -136,6 +136,7 @@ struct conn {
 	bool again : 1;      /* has more to do, after the others */
 	bool due : 1;        /* on the list of the turn */
 	bool paused : 1;     /* by its sink */
+	bool sip : 1;        /* one read although hs->hold */
 	bool served : 1;     /* has had a request */
 	bool is_idle : 1;    /* on the list of the idle */
 	unsigned char slot;  /* of the wheel, or SLOT_NONE */
@@ -189,7 +190,9 @@ struct http_server {
 	struct event *turn, *tick;
 	struct conns due; /* to be run when the loop turns */
 	bool in_turn, draining;
-	bool hold;               /* no body is read */
+	bool hold;     /* no body is read */
+	unsigned sips; /* rounds of sips in this hold */
+	struct event *sip;
 	struct conns idle, busy; /* the idle ones in order of time */
 	unsigned conns_n;
 	/* http_hello.c's: handshakes that count, in order of time; and waits */

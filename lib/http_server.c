@@ -25,7 +25,10 @@
 
 #define LOOK_MAX 64   /* busy connections looked at for one that may go */
 #define QUIET_MS 1000 /* and which has been quiet this long */
-#define TELL_MAX 10   /* lines of refusal a second */
+#define SIP_S 2
+#define SIP_CONNS 32
+#define SIPS 6
+#define TELL_MAX 10 /* lines of refusal a second */
 
 /* ---- deadlines ----------------------------------------------------------- */
 
@@ -165,19 +168,55 @@ server_enter(struct conn *c)
 		c->hs->now = clock_ms();
 }
 
+/* Clients give up when nothing is taken from them for some seconds. So while
+ * held, a little is taken now and then of each, or of some where there are
+ * many: at most SIPS * SIP_CONNS * 8 KB, 1.5 MB, in one hold. */
+static void
+on_sip(evutil_socket_t fd, short what, void *arg)
+{
+	struct timeval tv = { SIP_S, 0 };
+	struct http_server *hs = arg;
+	struct conn *c, *first;
+	unsigned n = 0;
+
+	if (!hs->hold || hs->sips++ == SIPS)
+		return;
+	hs->now = clock_ms();
+	first = TAILQ_FIRST(&hs->busy);
+	for (unsigned i = 0; first != NULL && i < LOOK_MAX && n < SIP_CONNS;
+	     i++) {
+		c = TAILQ_FIRST(&hs->busy);
+		if (c == first && i > 0)
+			break; /* once round */
+		TAILQ_REMOVE(&hs->busy, c, link);
+		TAILQ_INSERT_TAIL(&hs->busy, c, link);
+		if (c->state != CONN_BODY)
+			continue;
+		c->sip = true;
+		server_turn(c);
+		n++;
+	}
+	event_add(hs->sip, &tv);
+}
+
 void
 http_server_hold(struct http_server *hs, bool hold)
 {
+	struct timeval tv = { SIP_S, 0 };
 	int64_t grace = clock_ms() + hs->set.head_timeout_ms;
 	struct conn *c;
 
 	if (hs->hold == hold)
 		return;
 	hs->hold = hold;
-	if (hold)
+	if (hold) {
+		hs->sips = 0;
+		event_add(hs->sip, &tv);
 		return;
+	}
 	TAILQ_FOREACH(c, &hs->busy, link)
 	if (c->state == CONN_BODY) {
+		c->sip = false;
 		if (c->deadline < grace)
 			server_deadline(c, grace);
 		server_turn(c);
@@ -319,7 +358,8 @@ http_server_new(struct event_base *base, const struct http_settings *s,
 		hs->seed = (uint64_t)hs->now;
 	hs->turn = event_new(base, -1, 0, on_turn, hs);
 	hs->tick = event_new(base, -1, EV_PERSIST, on_tick, hs);
-	if (hs->turn == NULL || hs->tick == NULL)
+	hs->sip = evtimer_new(base, on_sip, hs);
+	if (hs->turn == NULL || hs->tick == NULL || hs->sip == NULL)
 		abort();
 	return hs;
 }
@@ -391,5 +431,6 @@ http_server_free(struct http_server *hs)
 		event_free(hs->resume);
 	event_free(hs->turn);
 	event_free(hs->tick);
+	event_free(hs->sip);
 	free(hs);
 }

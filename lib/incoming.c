@@ -15,8 +15,8 @@
  * Memory: small bodies are held until they are complete (one hand-over, one
  * turn of a thread), but only of clients that send them within HELD_MS, and
  * while all that is held stays under HELD_MAX; else each piece goes to the disk
- * as it comes. What waits for the disk is bounded by QUEUED_ALL and what one
- * read brings: beyond it nobody's octets are taken.
+ * as it comes. What waits for the disk is bounded by QUEUED_ALL and what a few
+ * reads bring (QUEUED_SIPS): beyond it nobody's octets are taken.
  */
 #include "incoming_private.h"
 
@@ -380,7 +380,7 @@ incoming_bears_more(struct incoming *in)
 	bool bears;
 
 	pthread_mutex_lock(&in->mutex);
-	bears = in->queued + in->held < QUEUED_ALL;
+	bears = in->queued + in->held < QUEUED_ALL + QUEUED_SIPS;
 	pthread_mutex_unlock(&in->mutex);
 	return bears;
 }

@@ -122,4 +122,43 @@ SKIP: {
 	$gw->proxy->stop;
 }
 
+# The same for more cameras than may wait in memory together.
+SKIP: {
+	my $why = Edgehaul::Strace->lacks;
+	skip($why, 3) if $why && $why =~ /^kernel/;
+	need(3, 'strace');
+	my $gw = Edgehaul->gateway(signer => 'http://127.0.0.1:9', token => 't');
+	$gw->proxy->start;
+	my $strace = Edgehaul::Strace->attach($gw->proxy->pid, 'pwritev',
+		'delay_enter=9500000');
+	my $size = 3_000_000;
+	my @c = map { my $c = Edgehaul::Raw->new($gw->lan, timeout => 60);
+		setsockopt($c->socket, SOL_SOCKET, SO_SNDBUF, 16384);
+		$c->send("PUT /upload/eight/$_ HTTP/1.1\r\nHost: x\r\n"
+			. "Content-Length: $size\r\n\r\n");
+		$c->socket->blocking(0);
+		$c } 1 .. 8;
+	my $begun = Time::HiRes::time();
+	my @left = ($size) x @c;
+	my @last = ($begun) x @c;
+	my $longest = 0;
+	while ((my $now = Time::HiRes::time()) < $begun + 9) {
+		for my $i (0 .. $#c) {
+			my $k = syswrite $c[$i]->socket, 'x' x 8192;
+			$left[$i] -= $k // 0;
+			$last[$i] = $now if $k;
+			$longest = $now - $last[$i]
+			    if $now - $last[$i] > $longest;
+		}
+		Time::HiRes::sleep(0.01);
+	}
+	$strace->detach;
+	cmp_ok($longest, '<', 5, 'eight cameras: something is taken of each');
+	cmp_ok((sort { $a <=> $b } @left)[0], '>', 0, 'which had more to send');
+	$_->socket->blocking(1) for @c;
+	$c[$_]->send('x' x $left[$_]) for 0 .. $#c;
+	is(scalar(grep { (($_->response // {})->{status} // 0) == 201 } @c), 8,
+		'and all end well');
+	$gw->proxy->stop;
+}
 finish;
