@@ -10,6 +10,9 @@
  * that told, finish; between them what was kept is committed, so that a restart
  * goes on with the next part. If the storage is replaced meanwhile, what was
  * begun is given up where it was begun, as well as that goes, and begun anew.
+ * Parts of one file go one after the other, whatever `parallel` says: the
+ * SHA-256 of the whole is made as they go by, and the end of the last one is
+ * withheld until it fits. A fast uplink is filled by several files at once.
  */
 #include "delivery.h"
 

@@ -99,6 +99,7 @@ is(scalar(grep { $_->{recipe} } @{ $signed->{results} }), 8, 'eight recipes');
 call(403, 'POST', '/v1/sign', json => { uploads => [\%up] });
 call(401, 'GET', '/v1/storages', token => 'eh.no');
 call(200, 'POST', '/v1/reports', token => $gw, json => { reports => [{ id => 'r',
+	name => 'a.jpg', attempts => 1, secondsAgo => 2,
 	outcome => 'delivered', size => 1 }], status => { waiting => 0 } });
 call(200, 'GET', '/v1/updates', token => $gw);
 call(201, 'PUT', '/v1/gateways/gw-2', json => { prefix => 'x', policy => {

@@ -22,20 +22,7 @@ my $f = $f[0];
 
 local $ENV{RADOSGW_STS} = 1;
 my $rgw = Edgehaul->radosgw->bucket('shots');
-my @rgw_admin = ('radosgw-admin', '-c', "$rgw->{dir}/ceph.conf", '-n',
-    'client.admin', '--no-mon-config');
-for (['role', 'create', '--path=/', '--assume-role-policy-doc='
-	. json_encode({ Version => '2012-10-17', Statement => [{ Effect =>
-		'Allow', Principal => { AWS => ['arn:aws:iam:::user/test'] },
-		Action => ['sts:AssumeRole'] }] })],
-    ['role-policy', 'put', '--policy-name=p', '--policy-doc='
-	. json_encode({ Version => '2012-10-17', Statement => [{ Effect =>
-		'Allow', Action => ['s3:*'], Resource => 'arn:aws:s3:::*' }] })]) {
-	my ($what, $verb, @more) = @$_;
-	my ($rc, undef, $err) = Edgehaul->run(@rgw_admin, $what, $verb,
-	    '--role-name=edge', @more);
-	is($rc, 0, "radosgw-admin $what $verb") or diag($err);
-}
+$rgw->role('edge');
 my ($cert, $key) = Edgehaul->certificate;
 my $azurite = Edgehaul->azurite(scheme => 'https', args => ['--cert', $cert,
 	'--key', $key, '--oauth', 'basic']);

@@ -13,19 +13,7 @@ use Test::More;
 Edgehaul->need_all('radosgw', 'azurite', 'openssl');
 local $ENV{RADOSGW_STS} = 1;
 my $rgw = Edgehaul->radosgw->bucket('shots');
-for (['role', 'create', '--path=/', '--assume-role-policy-doc='
-	. json_encode({ Version => '2012-10-17', Statement => [{ Effect =>
-		'Allow', Principal => { AWS => ['arn:aws:iam:::user/test'] },
-		Action => ['sts:AssumeRole'] }] })],
-    ['role-policy', 'put', '--policy-name=p', '--policy-doc='
-	. json_encode({ Version => '2012-10-17', Statement => [{ Effect =>
-		'Allow', Action => ['s3:*'], Resource => 'arn:aws:s3:::*' }] })]) {
-	my ($what, $verb, @more) = @$_;
-	my ($rc, $out, $err) = Edgehaul->run('radosgw-admin', '-c',
-	    "$rgw->{dir}/ceph.conf", '-n', 'client.admin', '--no-mon-config',
-	    $what, $verb, '--role-name=edge', @more);
-	die "radosgw-admin: $out$err" if $rc != 0;
-}
+my $role = $rgw->role('edge');
 my ($cert, $key) = Edgehaul->certificate;
 my $azurite = Edgehaul->azurite(scheme => 'https',
 	args => ['--cert', $cert, '--key', $key, '--oauth', 'basic']);
@@ -50,7 +38,7 @@ my $pem = slurp($cert);
 my %s3 = ($rgw->storage('shots'), partSize => 5 << 20);
 my %storage = (
 	key => \%s3,
-	role => { %s3, roleArn => 'arn:aws:iam:::role/edge',
+	role => { %s3, roleArn => $role,
 		stsEndpoint => 'http://' . $sts->authority },
 	azure => { $azurite->storage('shots'), certificate => $pem,
 		partSize => 5 << 20 },
