@@ -391,6 +391,7 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 		return;
 	feeds_poll(f);
 	ahead_tick(f->ahead);
+	feedback_tick(f->feedback);
 	fills_plan(f->fills);
 	look_at_totals(f);
 }
@@ -524,6 +525,7 @@ firmware_new(struct agent *a)
 	f->fills = fills_new(f);
 	f->ahead = ahead_new(f);
 	f->mirrors = mirrors_new(f);
+	f->feedback = feedback_new(f);
 	take_settings(f);
 	f->tick = event_new(a->base, -1, EV_PERSIST, on_tick, f);
 	event_add(f->tick, &second);
@@ -565,11 +567,13 @@ firmware_free(struct firmware *f)
 	event_free(f->tick);
 	fills_stop(f->fills);
 	mirrors_stop(f->mirrors);
+	feedback_stop(f->feedback);
 	while (!TAILQ_EMPTY(&f->feeds))
 		feed_free(TAILQ_FIRST(&f->feeds));
 	pool_free(f->pool); /* its last callbacks */
 	fills_free(f->fills);
 	mirrors_free(f->mirrors);
+	feedback_free(f->feedback);
 	ahead_free(f->ahead);
 	fw_origins_free(f->origins);
 	cache_close(f->cache);

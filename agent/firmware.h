@@ -62,6 +62,7 @@ struct firmware {
 	struct fills *fills;
 	struct ahead *ahead;
 	struct mirrors *mirrors;
+	struct feedback *feedback;
 	struct event *tick;
 	bool ready, stopping; /* ready: what the cache holds has been read */
 	struct cache_totals totals; /* as of totals_txn */
@@ -147,6 +148,13 @@ void ahead_tick(struct ahead *h);
 /* May so many octets be fetched ahead now? */
 bool ahead_may(struct ahead *h, uint64_t octets);
 void ahead_spent(struct ahead *h, uint64_t octets);
+
+/* ---- firmware_feedback.c ------------------------------------------------- */
+
+struct feedback *feedback_new(struct firmware *f);
+void feedback_stop(struct feedback *fb);
+void feedback_free(struct feedback *fb);
+void feedback_tick(struct feedback *fb);
 
 /* ---- mirror_fetch.c ------------------------------------------------------ */
 

@@ -26,6 +26,7 @@
 #include "xalloc.h"
 
 #define EACH_MS (10 * 60 * 1000) /* looked at again */
+#define NEWS_MS 5000             /* when the cache has changed meanwhile */
 #define SEEN_S (30 * 86400)      /* a product not seen for so long is gone */
 #define SPENT_STEP (8 << 20)     /* octets between two notes of the budget */
 #define PINS_MAX 1024
@@ -39,7 +40,8 @@ struct pin {
 
 struct ahead {
 	struct firmware *f;
-	int64_t due_ms;
+	int64_t due_ms, looked_ms;
+	uint64_t txn; /* of the cache, at the last look */
 	bool busy;
 	char day[12]; /* of spent */
 	uint64_t spent, noted;
@@ -399,10 +401,15 @@ void
 ahead_tick(struct ahead *h)
 {
 	int64_t now = clock_ms();
+	uint64_t txn = cache_last_txn(h->f->cache);
 
-	if (h->busy || now < h->due_ms)
+	if (h->busy ||
+	    (now < h->due_ms &&
+		(txn == h->txn || now < h->looked_ms + NEWS_MS)))
 		return;
 	h->due_ms = now + EACH_MS;
+	h->looked_ms = now;
+	h->txn = txn;
 	look(h);
 }
 
