@@ -39,7 +39,8 @@ alarm((60 + 2 * $images) * Edgehaul::slowness());
 
 my %spool_conf = (max_size => '40 MB', index_size => '2 MB',
 	sync_order => $ENV{EDGEHAUL_SYNC_ORDER} // 'portable');
-my $disk = Edgehaul::Disk->new(mb => 64);
+# 32 MB of it are the index of the firmware cache.
+my $disk = Edgehaul::Disk->new(mb => 96);
 my $state = $disk->mnt . '/state';
 my @conf = (conf => { gateway => { state_dir => $state },
 	spool => {%spool_conf} });
