@@ -383,13 +383,18 @@ after_reply(struct conn *c)
 {
 	struct http_request *rq = c->rq;
 	bool keep = rq->keep && !rq->reply.close && rq->body_done;
+	/* a GET whose client has said that nothing follows: there is nothing
+	 * to linger for, and devices that fetch by ranges make thousands */
+	bool over = !rq->head.keep_alive && !rq->refused && c->in_n == 0 &&
+	    rq->body.framing == HTTP_BODY_NONE && rq->body_done &&
+	    c->ssl == NULL;
 
 	request_over(c, true);
 	if (keep) {
 		conn_go(c, CONN_IDLE);
 		return;
 	}
-	if (c->eof || c->broken) {
+	if (c->eof || c->broken || over) {
 		conn_go(c, CONN_DEAD);
 		return;
 	}

@@ -169,8 +169,8 @@ static bool
 pump_piece(struct download *d)
 {
 	uint64_t left = http_reply_left(d->rq), n = 0;
+	struct evbuffer *b = d->fw->copy;
 	struct ranges_piece p;
-	struct evbuffer *b;
 	bool more = true;
 
 	ranges_piece(&d->body, d->length - left, &p);
@@ -179,9 +179,6 @@ pump_piece(struct download *d)
 		d->ended = true;
 		return false;
 	}
-	b = evbuffer_new();
-	if (b == NULL)
-		abort();
 	if (!p.file) {
 		evbuffer_add(b, p.text, p.n);
 		http_reply_write(d->rq, b);
@@ -209,7 +206,6 @@ pump_piece(struct download *d)
 		if (n > 0)
 			d->waits_ms = 0;
 	}
-	evbuffer_free(b);
 	return more;
 }
 
@@ -267,17 +263,15 @@ static bool
 can_begin(struct download *d)
 {
 	const struct range *first = &d->body.list[0];
-	struct evbuffer *b = evbuffer_new();
+	struct evbuffer *b = d->fw->copy;
 	enum shelf_answer a;
 	uint64_t n;
 	int retry;
 
-	if (b == NULL)
-		abort();
 	a = first->n == 0
 	    ? SHELF_FILE
 	    : shelf_take(&d->reader, first->first, first->n, &n, b);
-	evbuffer_free(b);
+	evbuffer_drain(b, evbuffer_get_length(b));
 	if (d->holds < 0 && first->n > 0)
 		d->holds = shelf_holds(&d->reader, first->first, first->n);
 	d->shared = d->shared || shelf_shared(&d->reader);
@@ -330,10 +324,12 @@ on_done(struct http_request *rq, bool ok, void *arg)
 	if (ok && last) {
 		bool whole = end->n == d->body.size;
 
-		fleet_fetched(fw->fleet, d->address, d->product, d->channel,
-		    d->version, d->sha256, whole);
-		log_info("firmware %s fetched product=%s version=%s "
-			 "address=%s bytes=%" PRIu64 "%s",
+		log_at(fleet_fetched(fw->fleet, d->address, d->product,
+			   d->channel, d->version, d->sha256, whole)
+			? LOG_INFO
+			: LOG_DEBUG,
+		    "firmware %s fetched product=%s version=%s address=%s "
+		    "bytes=%" PRIu64 "%s",
 		    d->hex, d->product, d->version, d->address, sent,
 		    whole ? "" : " (its end)");
 	}

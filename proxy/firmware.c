@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <event2/buffer.h>
 
 #include "blocks.h"
 #include "catalog.h"
@@ -218,6 +219,9 @@ firmware_new(struct proxy *px)
 	fw->turns = turns_new();
 	fw->fleet = fleet_new(fw->disk, &fw->cache);
 	fw->mirrors = mirrors_new(fw);
+	fw->copy = evbuffer_new();
+	if (fw->copy == NULL)
+		abort();
 	open_cache(fw);
 	return fw;
 }
@@ -236,6 +240,7 @@ firmware_free(struct firmware *fw)
 	shelf_free(fw->shelf);
 	fleet_free(fw->fleet);
 	turns_free(fw->turns);
+	evbuffer_free(fw->copy);
 	catalog_free(fw->catalog);
 	cache_close(fw->cache);
 	free(fw);
@@ -368,12 +373,12 @@ firmware_now(const struct manifest *m)
 	return m != NULL && now < m->issued ? m->issued : now;
 }
 
-const char *
-firmware_device(struct firmware *fw, struct http_request *rq, const char *id)
+/* Which device is it: its [camera] section, the id that it names (NULL), the
+ * last that was seen at its address, or the address. */
+static const char *
+device_of(struct firmware *fw, const struct camera_conf *cam,
+    const char *address, const char *id)
 {
-	const char *address = http_request_peer(rq);
-	const struct camera_conf *cam =
-	    gateway_conf_camera(fw->px->conf, address);
 	const struct fleet_device *d;
 
 	if (cam != NULL)
@@ -399,11 +404,12 @@ firmware_later(
 bool
 firmware_refuses(struct firmware *fw, struct http_request *rq, const char *id)
 {
-	const char *device = firmware_device(fw, rq, id);
 	const char *address = http_request_peer(rq);
-	bool known = gateway_conf_camera(fw->px->conf, address) != NULL;
+	const struct camera_conf *cam =
+	    gateway_conf_camera(fw->px->conf, address);
 
-	if (blocks_refuse(fw->px->blocks, device, address, known)) {
+	if (blocks_refuse(fw->px->blocks, device_of(fw, cam, address, id),
+		address, cam != NULL)) {
 		http_reply_header(rq, "Cache-Control", "no-store");
 		http_reply_error(rq, 403, "this device is blocked",
 		    "unblock it at the signer");

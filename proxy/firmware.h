@@ -19,6 +19,7 @@
 struct catalog;
 struct catalog_item;
 struct download;
+struct evbuffer;
 struct fleet;
 struct fleet_device;
 struct gateway_conf;
@@ -41,6 +42,7 @@ struct firmware {
 	struct turns *turns;
 	struct fleet *fleet;
 	struct mirrors *mirrors;
+	struct evbuffer *copy; /* empty between calls */
 	bool opening, loading, load_again, closing;
 	int64_t open_at_ms, asked_ms;
 	uint64_t txn; /* of the index when the catalog was read */
@@ -73,10 +75,6 @@ cJSON *firmware_json(struct firmware *fw); /* for status.json */
 /* Unix seconds, but never before the manifest was issued: the gateway's clock
  * may be wrong, and a publisher's is later than nothing. */
 int64_t firmware_now(const struct manifest *m);
-/* Which device is it: its [camera] section, the id that it names (NULL), the
- * last that was seen at its address, or the address. */
-const char *firmware_device(
-    struct firmware *fw, struct http_request *rq, const char *id);
 /* Answer 403 if the device is blocked, 503 if the cache is not open. true: it
  * was answered. */
 bool firmware_refuses(

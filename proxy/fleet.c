@@ -258,12 +258,13 @@ fleet_was_offered(struct fleet *f, const char *address, const char *product,
 	return false;
 }
 
-void
+bool
 fleet_fetched(struct fleet *f, const char *address, const char *product,
     const char *channel, const char *version, const uint8_t sha256[32],
     bool whole)
 {
 	struct fleet_device *d = fleet_at(f, address);
+	bool same;
 
 	if (d == NULL) {
 		d = add(f, address, address);
@@ -271,11 +272,14 @@ fleet_fetched(struct fleet *f, const char *address, const char *product,
 		set(&d->product, product);
 		set(&d->channel, channel);
 	}
-	d->full = memcmp(d->fetched, sha256, 32) == 0 ? d->full + whole : whole;
+	same =
+	    d->fetched_version != NULL && memcmp(d->fetched, sha256, 32) == 0;
+	d->full = same ? d->full + whole : whole;
 	memcpy(d->fetched, sha256, 32);
 	set(&d->fetched_version, version);
 	d->fetched_at = now_s();
 	touch(f, d);
+	return !same;
 }
 
 void

@@ -61,8 +61,9 @@ void fleet_offered(struct fleet *f, struct fleet_device *d, const char *version,
 /* Was that release offered to a device that was last at that address? */
 bool fleet_was_offered(struct fleet *f, const char *address,
     const char *product, const char *version);
-/* A blob reached its last octet; whole: in one piece from its first. */
-void fleet_fetched(struct fleet *f, const char *address, const char *product,
+/* A blob reached its last octet; whole: in one piece from its first. false: it
+ * was the last that this device got, too. */
+bool fleet_fetched(struct fleet *f, const char *address, const char *product,
     const char *channel, const char *version, const uint8_t sha256[32],
     bool whole);
 /* Feedback of an installation. */

@@ -463,7 +463,6 @@ shelf_take(struct shelf_reader *r, uint64_t off, uint64_t n, uint64_t *n_out,
 	unwait(r);
 	if (b->gone)
 		return SHELF_GONE;
-	blob_watch(b);
 	*n_out = check_copy(b, slice, off, n, copy);
 	if (*n_out > 0) {
 		look_ahead(b, slice + 1, last);
