@@ -66,12 +66,6 @@ static const struct http_route metrics_routes[] = {
 	{ "GET HEAD", "/metrics", metrics_on_request },
 };
 
-void
-signer_changed(struct signer *sg, const char *tenant)
-{
-	updates_wake(sg->updates, tenant);
-}
-
 /* ---- starting ------------------------------------------------------------ */
 
 static bool
@@ -110,45 +104,6 @@ open_seal(struct signer *sg)
 	return rc == 0 ? 0 : EX_CANTCREAT;
 }
 
-/* The key that the state was sealed with is noted in it. */
-static int
-read_key_id(struct store_txn *t, struct text *out)
-{
-	return store_get(t, KIND_META, "seal", "key", &out->s, &out->n);
-}
-
-static int
-check_key_id(struct store_txn *t, void *arg)
-{
-	struct signer *sg = arg;
-	const char *id = seal_key_id(sg->seal);
-	struct text before = { 0 };
-	int rc = read_key_id(t, &before);
-
-	if (rc == 0 && strcmp(before.s, id) != 0)
-		log_error("seal.key is another one than the state was sealed "
-			  "with: restore it, or set all storages anew");
-	if (rc == -ENOENT) {
-		rc = store_put(t, KIND_META, "seal", "key", id, strlen(id));
-		text_str(&before, id);
-	}
-	free(sg->sealed_by);
-	sg->sealed_by = text_steal(&before);
-	return rc;
-}
-
-int
-signer_check_key(const struct signer *sg, struct store_txn *t)
-{
-	struct text now = { 0 };
-	int rc = read_key_id(t, &now);
-
-	if (rc == 0 && strcmp(now.s, sg->sealed_by) != 0)
-		rc = -EKEYREVOKED;
-	text_fini(&now);
-	return rc;
-}
-
 static int
 open_state(struct signer *sg)
 {
@@ -170,7 +125,7 @@ open_state(struct signer *sg)
 		free(why);
 		return EX_CANTCREAT;
 	}
-	rc = store_update(sg->store, check_key_id, sg);
+	rc = store_update(sg->store, signer_note_key, sg);
 	if (rc != 0) {
 		log_error("database: %s", strerror(-rc));
 		return EX_CANTCREAT;

@@ -51,6 +51,9 @@ struct signer {
 	bool stopping;
 };
 
+/* In a transaction at the start, arg the signer: note its key in a new state,
+ * and say so if the state was sealed with another one. */
+int signer_note_key(struct store_txn *t, void *arg);
 /*
  * In a transaction: is the state still sealed by the key that it was at the
  * start? -EKEYREVOKED: another process has rotated it; what is sealed now would
