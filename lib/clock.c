@@ -133,3 +133,32 @@ clock_parse_rfc3339(const char *s, int64_t *unix_s_out)
 {
 	return parse(s, "%Y-%m-%dT%H:%M:%SZ", unix_s_out);
 }
+
+static int
+minute_of(const char *s)
+{
+	int h, m;
+
+	if (strspn(s, "0123456789") != 2 || s[2] != ':' ||
+	    strspn(s + 3, "0123456789") != 2)
+		return -1;
+	h = (s[0] - '0') * 10 + s[1] - '0';
+	m = (s[3] - '0') * 10 + s[4] - '0';
+	return h < 24 && m < 60 ? h * 60 + m : -1;
+}
+
+int
+clock_parse_window(const char *s, int *from_out, int *to_out)
+{
+	int from, to;
+
+	if (strlen(s) != 11 || s[5] != '-')
+		return -EINVAL;
+	from = minute_of(s);
+	to = minute_of(s + 6);
+	if (from < 0 || to < 0 || from == to)
+		return -EINVAL;
+	*from_out = from;
+	*to_out = to;
+	return 0;
+}

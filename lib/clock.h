@@ -22,4 +22,7 @@ int clock_parse_basic(const char *s, int64_t *unix_s_out);
 /* The same of "2026-01-02T03:04:05Z" (RFC 3339 in UTC, whole seconds). */
 int clock_parse_rfc3339(const char *s, int64_t *unix_s_out);
 
+/* "01:00-05:00" to minutes of the day, which differ; -EINVAL. */
+int clock_parse_window(const char *s, int *from_out, int *to_out);
+
 #endif

@@ -17,6 +17,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "manifest.h"
 #include "xalloc.h"
 
@@ -297,19 +298,6 @@ gateway_conf_mirror(const struct gateway_conf *c, const char *name)
 	return NULL;
 }
 
-static int
-minute_of(const char *s)
-{
-	int h, m;
-
-	if (strspn(s, "0123456789") != 2 || s[2] != ':' ||
-	    strspn(s + 3, "0123456789") != 2)
-		return -1;
-	h = (s[0] - '0') * 10 + s[1] - '0';
-	m = (s[3] - '0') * 10 + s[4] - '0';
-	return h < 24 && m < 60 ? h * 60 + m : -1;
-}
-
 int
 gateway_conf_prefetch(const char *text, int minute, bool *may_out)
 {
@@ -319,9 +307,7 @@ gateway_conf_prefetch(const char *text, int minute, bool *may_out)
 		*may_out = text[1] == 'n';
 		return 0;
 	}
-	if (strlen(text) != 11 || text[5] != '-' ||
-	    (from = minute_of(text)) < 0 || (to = minute_of(text + 6)) < 0 ||
-	    from == to)
+	if (clock_parse_window(text, &from, &to) != 0)
 		return -EINVAL;
 	*may_out = from < to ? minute >= from && minute < to
 			     : minute >= from || minute < to;

@@ -150,19 +150,6 @@ read_bool(struct reader *r, const cJSON *o, const char *key, bool *out)
 	return true;
 }
 
-static int
-minutes(const char *s)
-{
-	int h, m;
-
-	if (strspn(s, "0123456789") != 2 || s[2] != ':' ||
-	    strspn(s + 3, "0123456789") != 2)
-		return -1;
-	h = (s[0] - '0') * 10 + s[1] - '0';
-	m = (s[3] - '0') * 10 + s[4] - '0';
-	return h < 24 && m < 60 ? h * 60 + m : -1;
-}
-
 static bool
 read_window(struct reader *r, const cJSON *o, struct manifest_release *rel)
 {
@@ -173,12 +160,7 @@ read_window(struct reader *r, const cJSON *o, struct manifest_release *rel)
 		return false;
 	if (s == NULL)
 		return true;
-	if (strlen(s) == 11 && s[5] == '-') {
-		rel->window_from = minutes(s);
-		rel->window_to = minutes(s + 6);
-	}
-	return (rel->window_from >= 0 && rel->window_to >= 0 &&
-		   rel->window_from != rel->window_to) ||
+	return clock_parse_window(s, &rel->window_from, &rel->window_to) == 0 ||
 	    bad(r, "window must be like 01:00-05:00");
 }
 

@@ -3,6 +3,7 @@
  */
 #include "clock.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -48,12 +49,30 @@ test_edges(void **state)
 		same(times[i]);
 }
 
+static void
+test_window(void **state)
+{
+	static const char *const bad[] = { "", "01:00", "01:00-01:00",
+		"24:00-01:00", "01:60-02:00", "1:00-02:00", "01:00 02:00",
+		"01:00-02:00 ", "-1:00-02:00" };
+	int from = -1, to = -1;
+
+	assert_int_equal(clock_parse_window("23:30-05:00", &from, &to), 0);
+	assert_int_equal(from, 23 * 60 + 30);
+	assert_int_equal(to, 300);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		assert_int_equal(
+		    clock_parse_window(bad[i], &from, &to), -EINVAL);
+	assert_int_equal(from, 23 * 60 + 30);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_days),
 		cmocka_unit_test(test_edges),
+		cmocka_unit_test(test_window),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

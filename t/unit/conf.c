@@ -551,6 +551,29 @@ test_json(void **state)
 	conf_problems_free(p);
 }
 
+static void
+test_prefetch(void **state)
+{
+	static const struct {
+		const char *text;
+		int minute;
+		bool may;
+	} cases[] = { { "on", 0, true }, { "off", 0, false },
+		{ "01:00-05:00", 59, false }, { "01:00-05:00", 60, true },
+		{ "01:00-05:00", 299, true }, { "01:00-05:00", 300, false },
+		{ "23:00-01:00", 1380, true }, { "23:00-01:00", 0, true },
+		{ "23:00-01:00", 60, false } };
+	bool may;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		assert_int_equal(
+		    gateway_conf_prefetch(cases[i].text, cases[i].minute, &may),
+		    0);
+		assert_int_equal(may, cases[i].may);
+	}
+	assert_int_equal(gateway_conf_prefetch("night", 0, &may), -EINVAL);
+}
+
 int
 main(void)
 {
@@ -567,6 +590,7 @@ main(void)
 		cmocka_unit_test(test_drop_ins),
 		cmocka_unit_test(test_restart),
 		cmocka_unit_test(test_json),
+		cmocka_unit_test(test_prefetch),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
