@@ -64,6 +64,16 @@ call(1, 'PUT', '/v1/storages/default', json => { %s3, bucket => 'second' });
 like(sign(0)->{json}{results}[0]{recipe}{uri} // '', qr{//second\.},
     'and a change of it the other way');
 
+# Old records of the audit log go with new ones; the young stay.
+my $young = sprintf '%016x', (time - 86400) * 1000 << 12;
+$pg->sql("INSERT INTO edgehaul_rows (kind, tenant, id, doc) VALUES ('audit', "
+    . "'acme'::bytea, '$_'::bytea, '{}'::bytea)") for '000' . 'a' x 13, $young;
+block(0, 0);
+is($pg->sql("SELECT string_agg(convert_from(id, 'UTF8'), ' ') FROM edgehaul_rows "
+    . "WHERE kind = 'audit' AND doc = '{}'::bytea") =~ s/\s+//gr, $young,
+    'audit_keep: what is older than 400 days is gone');
+$pg->sql("DELETE FROM edgehaul_rows WHERE kind = 'audit' AND doc = '{}'::bytea");
+
 my $wrong = 0;
 for my $n (1 .. 10) {
 	my ($here, $there) = ($n % 2, 1 - $n % 2);
