@@ -19,7 +19,8 @@ sub make_says {
 	my ($name) = @_;
 	my ($rc, $out) = Edgehaul::run(undef, 'make', '-s', '--no-print-directory',
 		'-C', $build, '-f', $print, "print-$name");
-	return $rc == 0 ? $out =~ s/\s+\z//r : undef;
+	# Before it make may tell that it has made the Makefile anew.
+	return $rc == 0 && $out =~ /(?:\A|\n)([^\n]*)\n\z/ ? $1 : undef;
 }
 my ($cc) = split ' ', make_says('CC') // '';
 plan(skip_all => 'no make or compiler here')
