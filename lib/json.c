@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "url.h"
 #include "xalloc.h"
 
 #define DEPTH_MAX 32
@@ -395,6 +396,16 @@ json_bool(const cJSON *o, const char *key, bool dflt)
 	const cJSON *v = cJSON_GetObjectItemCaseSensitive(o, key);
 
 	return cJSON_IsBool(v) ? cJSON_IsTrue(v) : dflt;
+}
+
+void
+json_add_hex(cJSON *o, const char *key, const void *p, size_t n)
+{
+	char *text = xmalloc(2 * n + 1);
+
+	hex_encode(p, n, text);
+	cJSON_AddStringToObject(o, key, text);
+	free(text);
 }
 
 void

@@ -28,6 +28,8 @@ bool json_bool(const cJSON *o, const char *key, bool dflt);
 /* Add a number exactly (cJSON keeps doubles: 2^53 and over would be rounded).
  */
 void json_add_int(cJSON *o, const char *key, int64_t v);
+/* Add n octets as lower-case hexadecimal text. */
+void json_add_hex(cJSON *o, const char *key, const void *p, size_t n);
 /* One line, malloc'd, never NULL; free(). */
 char *json_line(const cJSON *v);
 /* Like cJSON_AddStringToObject, which fails on invalid UTF-8 never: replaces

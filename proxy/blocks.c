@@ -16,6 +16,7 @@
 
 #include "blocklist.h"
 #include "log.h"
+#include "text_hash.h"
 #include "xalloc.h"
 
 #define SEEN 4096 /* a power of two */
@@ -71,11 +72,7 @@ blocks_free(struct blocks *b)
 static struct seen *
 set_of(struct blocks *b, const char *address)
 {
-	uint32_t h = 2166136261u; /* FNV-1a */
-
-	for (const char *s = address; *s != '\0'; s++)
-		h = (h ^ (unsigned char)*s) * 16777619u;
-	return &b->seen[h % (SEEN / WAYS) * WAYS];
+	return &b->seen[text_hash(address) % (SEEN / WAYS) * WAYS];
 }
 
 static void

@@ -137,15 +137,6 @@ reply_lines(struct check *c)
 	free(text);
 }
 
-static void
-add_hash(cJSON *o, const char *name, const uint8_t *p, size_t n)
-{
-	char hex[65];
-
-	hex_encode(p, n, hex);
-	json_add_text(o, name, hex);
-}
-
 static cJSON *
 file_json(const struct check *c, const struct manifest_file *f)
 {
@@ -156,12 +147,12 @@ file_json(const struct check *c, const struct manifest_file *f)
 	json_add_text(o, "name", f->name);
 	json_add_text(o, "url", url);
 	json_add_int(o, "size", (int64_t)f->size);
-	add_hash(o, "sha256", f->sha256, 32);
+	json_add_hex(o, "sha256", f->sha256, 32);
 	json_add_text(o, "sha256b64", b64);
 	if (f->has_sha1)
-		add_hash(o, "sha1", f->sha1, 20);
+		json_add_hex(o, "sha1", f->sha1, 20);
 	if (f->has_md5)
-		add_hash(o, "md5", f->md5, 16);
+		json_add_hex(o, "md5", f->md5, 16);
 	free(url);
 	free(b64);
 	return o;

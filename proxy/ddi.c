@@ -224,15 +224,6 @@ on_ddi_poll(struct http_request *rq, void *arg)
 
 /* ---- a deployment -------------------------------------------------------- */
 
-static void
-add_hash(cJSON *o, const char *name, const uint8_t *p, size_t n)
-{
-	char hex[65];
-
-	hex_encode(p, n, hex);
-	json_add_text(o, name, hex);
-}
-
 static cJSON *
 artifact_json(const struct ddi *x, const struct manifest_file *f)
 {
@@ -244,10 +235,10 @@ artifact_json(const struct ddi *x, const struct manifest_file *f)
 	json_add_text(o, "filename", f->name);
 	hashes = cJSON_AddObjectToObject(o, "hashes");
 	if (f->has_sha1)
-		add_hash(hashes, "sha1", f->sha1, 20);
+		json_add_hex(hashes, "sha1", f->sha1, 20);
 	if (f->has_md5)
-		add_hash(hashes, "md5", f->md5, 16);
-	add_hash(hashes, "sha256", f->sha256, 32);
+		json_add_hex(hashes, "md5", f->md5, 16);
+	json_add_hex(hashes, "sha256", f->sha256, 32);
 	json_add_int(o, "size", (int64_t)f->size);
 	links = cJSON_AddObjectToObject(o, "_links");
 	link = cJSON_AddObjectToObject(links, "download-http");

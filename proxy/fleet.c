@@ -18,6 +18,7 @@
 #include "manifest.h"
 #include "pool.h"
 #include "url.h"
+#include "text_hash.h"
 #include "xalloc.h"
 
 #define BUCKETS 1024
@@ -54,11 +55,7 @@ now_s(void)
 static unsigned
 bucket(const char *s)
 {
-	uint32_t h = 2166136261u; /* FNV-1a */
-
-	for (; *s != '\0'; s++)
-		h = (h ^ (unsigned char)*s) * 16777619u;
-	return h % BUCKETS;
+	return text_hash(s) % BUCKETS;
 }
 
 static void
@@ -312,7 +309,6 @@ cJSON *
 fleet_device_json(const struct fleet_device *d)
 {
 	cJSON *o = cJSON_CreateObject();
-	char hex[65];
 
 	json_add_text(o, "id", d->id);
 	json_add_text(o, "address", d->address);
@@ -323,14 +319,12 @@ fleet_device_json(const struct fleet_device *d)
 	json_add_text(o, "source", d->source);
 	json_add_int(o, "seen", d->seen);
 	if (d->offered != NULL) {
-		hex_encode(d->offered_sha256, 32, hex);
 		json_add_text(o, "offered", d->offered);
-		json_add_text(o, "offered_sha256", hex);
+		json_add_hex(o, "offered_sha256", d->offered_sha256, 32);
 		json_add_int(o, "offered_at", d->offered_at);
 	}
 	if (d->fetched_version != NULL) {
-		hex_encode(d->fetched, 32, hex);
-		json_add_text(o, "fetched", hex);
+		json_add_hex(o, "fetched", d->fetched, 32);
 		json_add_text(o, "fetched_version", d->fetched_version);
 		json_add_int(o, "fetched_at", d->fetched_at);
 		json_add_int(o, "full", d->full);

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/queue.h>
 
+#include "text_hash.h"
 #include "xalloc.h"
 
 #define BUCKETS 256
@@ -100,11 +101,7 @@ turns_free(struct turns *t)
 static unsigned
 bucket(const char *s)
 {
-	uint32_t h = 2166136261u; /* FNV-1a */
-
-	for (; *s != '\0'; s++)
-		h = (h ^ (unsigned char)*s) * 16777619u;
-	return h % BUCKETS;
+	return text_hash(s) % BUCKETS;
 }
 
 static struct turn *
