@@ -81,6 +81,7 @@ struct worker_pool {
 	uint32_t serial, features;
 	int64_t again_ms, wait_ms; /* no start before; the next wait */
 	bool told;                 /* the log of trouble with starting */
+	bool greeted;              /* a child has said hello */
 	struct event *turn, *reap;
 };
 
@@ -204,9 +205,10 @@ take_hello(struct child *c)
 		child_end(c, WORKER_DIED);
 		return;
 	}
-	if (c->pool->features == 0 && !(h.features & WORKER_HAS_SECCOMP))
+	if (!c->pool->greeted && !(h.features & WORKER_HAS_SECCOMP))
 		log_warn("image workers were built without libseccomp: "
 			 "limits hold them, but no filter of system calls");
+	c->pool->greeted = true;
 	c->pool->features = h.features;
 	if (c->pool->told)
 		log_info("image worker starts again");

@@ -77,6 +77,8 @@ ok(wait_for(sub { kill KILL => workers(); delivered() >= $sent }, 25),
 	'without any worker all is delivered')
     or diag(json_encode($site->ledger));
 cmp_ok($slowest, '<', 1 * Edgehaul::slowness(), 'and taken as ever');
+my $n = () = $site->agent->new_log =~ /built without libseccomp/g;
+cmp_ok($n, '<=', 1, 'the log tells once what workers lack');
 is($site->unbalanced, '', 'the ledger balances');
 is(scalar(grep { $_->{state} eq 'quarantined' } $site->queue_ls), 0,
 	'nothing is quarantined');
