@@ -37,7 +37,9 @@
 #include "repeat.h"
 #include "xalloc.h"
 
+#ifndef COMMITTERS_DEFAULT /* doc/performance.md: how it was chosen */
 #define COMMITTERS_DEFAULT 32
+#endif
 #define STACK (128 * 1024)
 #define HELD_ONE (256 * 1024)      /* held of one upload at most */
 #define HELD_MAX (1 * 1024 * 1024) /* of all */

@@ -9,6 +9,7 @@ build=${BUILD:-$here/../../build}
 build=$(cd "$build" && pwd)
 me=$(basename "$0")
 pids=() mounts=() loops=() slow=()
+as=() # how servers and load are started: nothing, or chrt -r 1
 ulimit -n "$(ulimit -Hn)"
 
 need() { # PROGRAM...
@@ -97,7 +98,7 @@ start_nginx() { # FOLDER PORT
 	}
 	END
 	[ "$(id -u)" != 0 ] || sed -i '1i user root;' "$1/nginx.conf"
-	nginx -e "$dir/nginx.log" -c "$1/nginx.conf" &
+	"${as[@]}" nginx -e "$dir/nginx.log" -c "$1/nginx.conf" &
 	nginx=$!
 	pids+=("$nginx")
 	listening "$2"
@@ -126,7 +127,7 @@ gateway_conf() { # FOLDER PORT SIGNER_URL
 }
 
 start_proxy() { # FOLDER PORT, after gateway_conf; $proxy is its pid
-	"$build/proxy/edgehaul-proxy" --config "$1/gateway.conf" \
+	"${as[@]}" "$build/proxy/edgehaul-proxy" --config "$1/gateway.conf" \
 	    2>>"$dir/proxy.log" &
 	proxy=$!
 	pids+=("$proxy")
@@ -138,7 +139,7 @@ start_proxy() { # FOLDER PORT, after gateway_conf; $proxy is its pid
 round() { # URL CONNECTIONS SECONDS PID
 	local before after
 	before=$(cpu_ms "$4")
-	RUN=$RANDOM wrk -t 1 -c "$2" -d "${3}s" --latency --timeout 60s \
+	RUN=$RANDOM "${as[@]}" wrk -t 1 -c "$2" -d "${3}s" --latency --timeout 60s \
 	    -s "$here/put.lua" "$1" >"$dir/wrk.out"
 	after=$(cpu_ms "$4")
 	! grep -q 'Non-2xx' "$dir/wrk.out" || {
