@@ -267,6 +267,15 @@ ok(wait_for(sub {
 	    && ($o->{unlikely} // 0) + ($o->{passed} // 0) >= 20;
 }), 'most of it without a try') or diag(json_encode(images_status()));
 
+# JPEGs that gain nothing are still looked at: a missing end is seen
+my $progressive = slurp("$images/progressive.jpg");
+send_alone("cam-prog/$_.jpg", "$progressive$_", 'image/jpeg') for 1 .. 8;
+ok(wait_for(sub { ((camera_images('cam-prog') // {})->{files} // 0) >= 8 }),
+	'they count');
+is_deeply(is_original(send_alone('cam-prog/cut.jpg',
+	substr($progressive, 0, -99), 'image/jpeg'), 'not tried')->{meta},
+	{ damaged => 'yes' }, 'a truncated one is marked');
+
 # ---- bombs -----------------------------------------------------------------
 my $without = latency('before');
 my $bomb = $jpeg;
