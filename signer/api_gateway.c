@@ -199,6 +199,13 @@ struct ending {
 	size_t n;
 };
 
+static void
+ending_add(struct ending *e, const char *id)
+{
+	e->ids = xrealloc(e->ids, (e->n + 1) * sizeof(*e->ids));
+	e->ids[e->n++] = xstrdup(id);
+}
+
 static int
 on_token(const char *id, const char *doc, size_t n, void *arg)
 {
@@ -206,30 +213,57 @@ on_token(const char *id, const char *doc, size_t n, void *arg)
 	cJSON *row = json_parse(doc, n, n, NULL);
 	const char *gateway = json_string(row, "gateway");
 
-	if (gateway != NULL && strcmp(gateway, e->gateway) == 0) {
-		e->ids = xrealloc(e->ids, (e->n + 1) * sizeof(*e->ids));
-		e->ids[e->n++] = xstrdup(id);
-	}
+	if (gateway != NULL && strcmp(gateway, e->gateway) == 0)
+		ending_add(e, id);
 	cJSON_Delete(row);
 	return 0;
 }
 
+/* GATEWAY/DEVICE, from GATEWAY/ on. */
+static int
+on_running(const char *id, const char *doc, size_t n, void *arg)
+{
+	struct ending *e = arg;
+	size_t len = strlen(e->gateway);
+
+	if (strncmp(id, e->gateway, len) != 0 || id[len] != '/')
+		return 1;
+	ending_add(e, id);
+	return 0;
+}
+
+/* Delete the rows that fn finds of the gateway. */
+static int
+end_rows(struct store_txn *t, struct api_call *c, enum store_kind kind,
+    const char *after, store_row_fn fn)
+{
+	struct ending e = { .gateway = c->param[0] };
+	int rc = store_scan(t, kind, c->who.tenant, after, fn, &e);
+
+	for (size_t i = 0; i < e.n; i++) {
+		if (rc == 0)
+			rc = store_del(t, kind, c->who.tenant, e.ids[i]);
+		free(e.ids[i]);
+	}
+	free(e.ids);
+	return rc;
+}
+
+/* With its tokens, and what its devices run. */
 static int
 delete_gateway(struct store_txn *t, struct api_call *c)
 {
-	struct ending e = { .gateway = c->param[0] };
+	char *prefix;
 	int rc = delete_row(
 	    t, c, KIND_GATEWAY, c->param[0], "gateway.delete", "gateway");
 
 	if (rc == 0)
-		rc = store_scan(
-		    t, KIND_TOKEN, c->who.tenant, NULL, on_token, &e);
-	for (size_t i = 0; i < e.n; i++) {
-		if (rc == 0)
-			rc = store_del(t, KIND_TOKEN, c->who.tenant, e.ids[i]);
-		free(e.ids[i]);
+		rc = end_rows(t, c, KIND_TOKEN, NULL, on_token);
+	if (rc == 0) {
+		prefix = xasprintf("%s/", c->param[0]);
+		rc = end_rows(t, c, KIND_RUNNING, prefix, on_running);
+		free(prefix);
 	}
-	free(e.ids);
 	return rc;
 }
 

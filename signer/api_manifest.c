@@ -193,7 +193,8 @@ look_at(struct api_call *c, const struct place *pl, const char *path,
 
 	if (rc == -ENOENT)
 		problem_field(&c->problem, "/manifest",
-		    "Upload it first: POST .../releases has the recipe.",
+		    "Upload it first: POST .../releases has the recipe; or "
+		    "let the storage's credentials read objects.",
 		    "The bucket does not have %.250s.", full);
 	else if (rc == 0 && there != size)
 		problem_field(&c->problem, "/manifest",

@@ -125,7 +125,8 @@ delete_tenant(struct store_txn *t, struct api_call *c)
 {
 	static const enum store_kind kinds[] = { KIND_TOKEN, KIND_STORAGE,
 		KIND_REPLACED, KIND_STATUS, KIND_CERTIFICATE, KIND_GATEWAY,
-		KIND_DEVICE, KIND_CONTACT, KIND_REPORT };
+		KIND_DEVICE, KIND_CONTACT, KIND_REPORT, KIND_PRODUCT,
+		KIND_RELEASE, KIND_MANIFEST, KIND_SIGNED, KIND_RUNNING };
 	const char *tenant = c->param[0];
 	int rc = store_del(t, KIND_TENANT, tenant, "");
 

@@ -260,7 +260,8 @@ place_look(struct api_call *c, const struct place *pl, const char *path,
 	    rq.uri[strlen(own)] == '/')
 		rq.allow_private = true;
 	outgoing_call(&rq, &a);
-	if (a.fault == OUT_OK && a.status == 404)
+	/* 403 is what who may not list is told of a key that is not there. */
+	if (a.fault == OUT_OK && (a.status == 404 || a.status == 403))
 		rc = -ENOENT;
 	else if (a.fault != OUT_OK || a.status != 200 || a.length < 0)
 		rc = look_failed(c, &a);

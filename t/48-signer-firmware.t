@@ -268,5 +268,16 @@ $r = call(200, 'GET', '/cam-x/stable/devices');
 is(scalar @{ $r->{items} }, 1, 'one runs the product');
 is("$r->{items}[0]{gateway} $r->{items}[0]{id} $r->{items}[0]{version}", 'gw-1 cam-25 1.0.0',
     'and which version');
+$s->rest('DELETE', '/v1/gateways/gw-1');
+is(scalar @{ call(200, 'GET', '/cam-x/stable/devices')->{items} }, 0,
+    'a gateway that is deleted takes its devices along');
+
+# A tenant that is made anew has nothing of before.
+my $root = $s->token('root');
+$s->rest('DELETE', '/v1/tenants/acme', token => $root);
+$s->rest('PUT', '/v1/tenants/acme', token => $root);
+my $fresh = $s->token('publisher');
+is(scalar @{ $s->rest('GET', '/v1/firmware', token => $fresh)->{json}{items} }, 0,
+    'no products of a tenant that was deleted');
 unlike($s->log, qr/X-Edge-Signature|RWQ/, 'no signed URI in the log');
 finish;
