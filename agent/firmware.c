@@ -28,6 +28,7 @@
 #include "xalloc.h"
 
 #define USUAL_CHANNEL "stable"
+#define OPEN_EACH 5             /* seconds */
 #define CHANNELS_KEPT_MAX 65536 /* octets of the value "channels" */
 
 /* ---- jobs that only write a value ---------------------------------------- */
@@ -189,7 +190,7 @@ firmware_updates(struct firmware *f, const cJSON *updates)
 	    cJSON_GetObjectItemCaseSensitive(updates, "firmware");
 	char *kept;
 
-	if (f == NULL || !f->ready || f->cache == NULL)
+	if (f == NULL || !f->ready)
 		return;
 	if (cJSON_IsArray(products)) {
 		take_products(f, products);
@@ -382,12 +383,17 @@ look_at_totals(struct firmware *f)
 	pool_run(f->pool, run_totals, ran_totals, j);
 }
 
+static bool open_cache(struct firmware *f, bool create);
+
 static void
 on_tick(evutil_socket_t fd, short what, void *arg)
 {
 	struct firmware *f = arg;
 
-	if (f->cache == NULL || !f->ready)
+	/* What failed at the start may have been made by the proxy. */
+	if (f->cache == NULL && ++f->ticks % OPEN_EACH == 0)
+		open_cache(f, false);
+	if (!f->ready)
 		return;
 	feeds_poll(f);
 	ahead_tick(f->ahead);
@@ -497,28 +503,37 @@ is_set_up(const struct gateway_conf *c)
 	return c->publisher_key != NULL || c->mirrors_n > 0;
 }
 
+/* Open the cache, then read what it kept. A failure is logged once. */
+static bool
+open_cache(struct firmware *f, bool create)
+{
+	const struct gateway_conf *c = f->agent->conf;
+	char *dir = gateway_conf_path(c, "cache"), *why = NULL;
+	int rc =
+	    cache_open(dir, (uint64_t)c->cache_size, create, &f->cache, &why);
+
+	free(dir);
+	if (rc != 0 && rc != f->open_rc)
+		log_error("%s: no firmware until this is mended", why);
+	free(why);
+	f->open_rc = rc;
+	if (rc != 0)
+		return false;
+	take_settings(f);
+	restore(f);
+	return true;
+}
+
 struct firmware *
 firmware_new(struct agent *a)
 {
 	struct firmware *f;
 	struct timeval second = { 1, 0 };
-	struct cache *cache;
-	char *dir, *why = NULL;
-	int rc;
 
 	if (!is_set_up(a->conf))
 		return NULL;
-	dir = gateway_conf_path(a->conf, "cache");
-	rc = cache_open(dir, (uint64_t)a->conf->cache_size, true, &cache, &why);
-	free(dir);
-	if (rc != 0) {
-		log_error("%s: no firmware until this is mended", why);
-		free(why);
-		return NULL;
-	}
 	f = xcalloc(1, sizeof(*f));
 	f->agent = a;
-	f->cache = cache;
 	TAILQ_INIT(&f->feeds);
 	f->pool = pool_new(a->base, 1);
 	f->origins = fw_origins_new(a);
@@ -526,10 +541,9 @@ firmware_new(struct agent *a)
 	f->ahead = ahead_new(f);
 	f->mirrors = mirrors_new(f);
 	f->feedback = feedback_new(f);
-	take_settings(f);
 	f->tick = event_new(a->base, -1, EV_PERSIST, on_tick, f);
 	event_add(f->tick, &second);
-	restore(f);
+	open_cache(f, true);
 	return f;
 }
 
@@ -540,6 +554,8 @@ firmware_reload(struct firmware *f)
 	struct fw_feed *fd;
 	size_t old_n = f->keys_n;
 
+	if (f->cache == NULL)
+		return; /* settings are taken when it opens */
 	memcpy(old, f->keys, sizeof(old));
 	take_settings(f);
 	fw_origins_again(f->origins);

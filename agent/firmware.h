@@ -51,7 +51,10 @@ TAILQ_HEAD(fw_feeds, fw_feed);
 
 struct firmware {
 	struct agent *agent;
-	struct cache *cache; /* the pool's thread alone uses it */
+	struct cache
+	    *cache;  /* the pool's thread alone uses it; NULL: not yet */
+	int open_rc; /* of opening it */
+	unsigned ticks;
 	struct pool *pool;
 	struct fw_origins *origins;
 	struct minisign_public keys[PUBLISHER_KEYS_MAX];

@@ -11,7 +11,7 @@ use Time::HiRes qw(sleep time);
 
 Edgehaul->need_all('minisign');
 my $SLICE = 262144;
-my $cdn = Edgehaul->origin(rate => 8 << 20);
+my $cdn = Edgehaul->origin(rate => 16 << 20);
 my $site = Edgehaul->site(start => 0);
 my $fw = Edgehaul::Publisher->new($site->signer);
 $site->configure(firmware => { origin => $cdn->url, prefetch => 'off',
@@ -186,4 +186,15 @@ ok(wait_for(sub { (check('cam-y', '0.1', 'honest')->{status} // '') eq 'update' 
     'without WAN: offered');
 ok(device($ahead->{file}{sha256})->{body} eq $ahead->{bytes}, 'and served');
 is($site->get('/firmware/b/' . ('0' x 64))->{status}, 404, 'no such firmware');
+# A folder that cannot be opened is tried again.
+$site->agent->stop;
+$site->proxy->stop;
+rename "$site->{dir}/state/cache", "$site->{dir}/state/aside" or die;
+spit("$site->{dir}/state/cache", 'a file');
+$site->agent->start;
+like($site->agent->new_log, qr/no firmware until this is mended/, 'told once');
+unlink "$site->{dir}/state/cache";
+rename "$site->{dir}/state/aside", "$site->{dir}/state/cache" or die;
+ok(wait_for(sub { $site->agent->new_log =~ /octets in the cache/ }), 'and mended');
+is(scalar(() = $site->agent->new_log =~ /until this is mended/g), 1, 'only once');
 finish;
