@@ -59,12 +59,27 @@ SKIP: {
 	$swift->bucket('fwbucket');
 	publishes('swift', $swift->storage('fwbucket'), noOverwrite => JSON::PP::false());
 }
-# Sessions of a role, cut down to the firmware root: they may not even list.
+# Sessions of a role; and a user who may put and get but not list, so that what
+# is not there is forbidden to look at (403).
 SKIP: {
-	need(6, 'radosgw');
+	need(13, 'radosgw');
 	local $ENV{RADOSGW_STS} = 1;
-	my $rgw = Edgehaul->radosgw->bucket('fwbucket');
+	my $rgw = Edgehaul->radosgw->bucket('fwbucket')->bucket('narrow');
 	publishes('role', $rgw->storage('fwbucket', roleArn => $rgw->role('firmware')));
+	my ($rc, $out, $err) = Edgehaul->run('radosgw-admin', '-c', "$rgw->{dir}/ceph.conf", '-n',
+		'client.admin', '--no-mon-config', 'user', 'create', '--uid=narrow',
+		'--display-name=narrow', '--access-key=narrowaccess', '--secret=narrowsecret');
+	diag($err) if $rc != 0;
+	$rgw->request('PUT', '/narrow', [['policy', '']], json_encode({ Version => '2012-10-17',
+		Statement => [{ Effect => 'Allow', Principal => { AWS => ['arn:aws:iam:::user/narrow'] },
+		Action => ['s3:GetObject', 's3:PutObject'], Resource => ['arn:aws:s3:::narrow/*'] }] }));
+	my %narrow = ($rgw->storage('narrow'), accessKeyId => 'narrowaccess',
+		secretAccessKey => 'narrowsecret');
+	publishes('narrow', %narrow);
+	my $missing = $s->rest('POST', '/v1/sign', token => $gw, json => { uploads => [{ id => 'x',
+		method => 'GET', storage => 'narrow', key => 'cam-narrow/stable/none' }] });
+	is(Edgehaul::http('GET', $missing->{json}{results}[0]{recipe}{uri})->{status}, 403,
+	    'narrow: what is not there is forbidden');
 }
 unlike($s->log, qr/sig=|X-Amz-Signature/, 'no signed URI in the log');
 finish;
