@@ -87,6 +87,19 @@ ok(wait_for(sub { my ($q) = grep { $_->{id} eq $over } $site->queue_ls;
 	'bytesPerDay is fed by the reports');
 $signer->rest('PUT', '/v1/gateways/gw-1', json => { policy => {} });
 
+# ---- beside a large body ----------------------------------------------------
+$site->configure(upload => { rate_limit => '100 KB' });
+$site->agent->hup;
+my $large = $site->put('/upload/cam-2/large.bin', 'x' x 4_000_000)->{json}{id};
+sub sending {
+	my ($q) = grep { $_->{id} eq $large } $site->queue_ls;
+	return $q && $q->{state} eq 'sending';
+}
+ok(wait_for(\&sending), 'a large one fills the uplink');
+my $small = $site->put('/upload/cam-1/d.jpg', 'small')->{json}{id};
+ok(wait_told($small), 'what is delivered beside it is told');
+ok(sending(), 'while it still goes');
+
 # ---- a report that the signer will not have ---------------------------------
 like($site->agent->log, qr/deferred/, 'the agent says why it waits');
 unlike($site->agent->log, qr/report of an upload/, 'no report was refused');
