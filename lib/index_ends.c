@@ -126,6 +126,19 @@ trim(struct index_txn *t)
 	return rc == -ENOENT ? 0 : rc;
 }
 
+/*
+ * Beyond all that was told; and in an index that was made anew beyond what the
+ * old one had, as an agent that has read from that goes on after it. An upload
+ * has few records, and numbers of uploads go on far ahead then (spool.c).
+ */
+static uint64_t
+first_number(struct index_txn *t)
+{
+	uint64_t told = index_ends_mark(t, SPOOL_TELL);
+
+	return told > 4 * t->st->upto ? told : 4 * t->st->upto;
+}
+
 int
 index_ends_add(struct index_txn *t, const struct row *r, unsigned how)
 {
@@ -135,8 +148,8 @@ index_ends_add(struct index_txn *t, const struct row *r, unsigned how)
 	MDB_val k = { sizeof(number), &number }, v = { 0, buf };
 	int rc = edge(t, MDB_LAST, &number);
 
-	if (rc == -ENOENT) /* trimmed to nothing: beyond all that was told */
-		number = index_ends_mark(t, SPOOL_TELL);
+	if (rc == -ENOENT)
+		number = first_number(t);
 	else if (rc != 0)
 		return rc;
 	number = htobe64(number + 1);
