@@ -68,6 +68,33 @@ complete(const struct fill *fl)
 	return true;
 }
 
+static bool
+is_unused(const struct fill *fl)
+{
+	return fl->runs == 0 && fl->jobs == 0 && fl->list_get == NULL &&
+	    fl->wants_n == 0 && !fl->adopt && (!fl->ahead || complete(fl));
+}
+
+/* Room for one more: what nobody waits for goes. */
+static bool
+make_room(struct fills *fs)
+{
+	struct fill *fl, *unused = NULL;
+	size_t n = 0;
+
+	TAILQ_FOREACH(fl, &fs->list, link)
+	{
+		n++;
+		if (unused == NULL && is_unused(fl))
+			unused = fl;
+	}
+	if (n < FILLS_MAX)
+		return true;
+	if (unused != NULL)
+		fill_free(unused);
+	return unused != NULL;
+}
+
 /* Find or make it, if a manifest has it. */
 static struct fill *
 fill_get(struct fills *fs, const uint8_t sha256[32])
@@ -75,14 +102,12 @@ fill_get(struct fills *fs, const uint8_t sha256[32])
 	struct fill *fl = fill_find(fs, sha256);
 	const struct fw_feed *fd;
 	const struct manifest_file *mf;
-	size_t n = 0, map;
+	size_t map;
 
 	if (fl != NULL)
 		return fl->dropped ? NULL : fl;
-	TAILQ_FOREACH(fl, &fs->list, link)
-	n++;
 	mf = feeds_find(fs->f, sha256, &fd);
-	if (mf == NULL || n >= FILLS_MAX)
+	if (mf == NULL || !make_room(fs))
 		return NULL;
 	fl = xcalloc(1, sizeof(*fl));
 	fl->fs = fs;
@@ -281,10 +306,9 @@ plan_ahead(struct fills *fs, int64_t now)
 static bool
 is_idle(const struct fill *fl, int64_t now)
 {
-	return fl->runs == 0 && fl->jobs == 0 && fl->list_get == NULL &&
-	    (fl->dropped ||
-		(fl->wants_n == 0 && (!fl->ahead || complete(fl)) &&
-		    !fl->adopt && now - fl->used_ms > IDLE_MS));
+	if (fl->dropped)
+		return fl->runs == 0 && fl->jobs == 0 && fl->list_get == NULL;
+	return is_unused(fl) && now - fl->used_ms > IDLE_MS;
 }
 
 void
