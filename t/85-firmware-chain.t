@@ -115,12 +115,14 @@ like($varnish->log . join('', `varnishstat -n $varnish->{dir}/wd -1 -f MAIN.cach
 release('1.1.0', 3_000_000);
 my $at = Time::HiRes::time();
 $c = offered('1.1.0', '1.0.0', 10);
+note(sprintf 'offered %.2f s after it was published', Time::HiRes::time() - $at);
 ok($c, 'the next release, although the CDN holds the manifest of before');
 cmp_ok(Time::HiRes::time() - $at, '<', 5 * Edgehaul::slowness(), 'in 5 s');
 is(fetch($c->{url}), $sha{'1.1.0'}, 'it is fetched');
 edgehaul('revoke', '--version', '1.1.0');
 $at = Time::HiRes::time();
 ok(Edgehaul::wait_for(sub { (check('1.0.0')->{status} // '') eq 'none' }, 10), 'revoked: not offered');
+note(sprintf 'not offered %.2f s after it was revoked', Time::HiRes::time() - $at);
 cmp_ok(Time::HiRes::time() - $at, '<', 5 * Edgehaul::slowness(), 'in 5 s');
 is(Edgehaul::http('GET', $gw->url("/firmware/b/$sha{'1.1.0'}"))->{success} ? 'served' : 'refused',
     'refused', 'nor served from the cache');
