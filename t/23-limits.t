@@ -56,7 +56,7 @@ SKIP: {
 	is(scalar(@c), 500, '500 uploads of 1 MB are half sent');
 	is($box->get('/-/status.json')->{json}{lan}{connections}, 501,
 		'and all of them are held');
-	# 4 MB are the most that waits for a slow disk, 2 MB that is held
+	# 3 MB are the most that waits for a slow disk, 1 MB that is held
 	cmp_ok($most - $before, '<', 12 << 10, 'in under 12 MB of memory');
 	diag("RssAnon $before kB before, at most $most kB");
 	is(status('/upload/calm/' . ++$n, $jpeg), 201, 'another passes by');
