@@ -8,7 +8,8 @@ use Edgehaul;
 use Edgehaul::Publisher;
 
 Edgehaul->need_all('minisign');
-my $s = Edgehaul->signer;
+my $metrics = '127.0.0.1:' . Edgehaul::free_port();
+my $s = Edgehaul->signer(conf => "metrics_address = $metrics");
 my $admin = $s->admin;
 my $pub = $s->token('publisher');
 my $gw = $s->token('gateway', '--gateway', 'gw-1');
@@ -164,7 +165,8 @@ if ($pid == 0) {
 	require POSIX;
 	POSIX::_exit(0);
 }
-sleep 1;
+ok(wait_for(sub { Edgehaul::http('GET', "http://$metrics/metrics")->{content}
+	=~ /^edgehaul_signer_long_polls 1$/m }), 'a gateway waits');
 my @two = (@good, $fw->release('1.1.0', 2, $fw2));
 $r = check(200, '1.1.0', $fw2);
 offer(412, 'an If-Match of before', $fw->manifest('cam-x', 'stable', 2, \@good),
