@@ -49,8 +49,8 @@ shelf_new(struct pool *disk, struct pool *readers, struct cache **cache,
 	return s;
 }
 
-static void
-forget_idle(struct shelf *s, unsigned keep)
+void
+blob_forget_idle(struct shelf *s, unsigned keep)
 {
 	while (s->idle_n > keep)
 		blob_drop(TAILQ_FIRST(&s->idle));
@@ -61,7 +61,7 @@ shelf_free(struct shelf *s)
 {
 	if (s == NULL)
 		return;
-	forget_idle(s, 0);
+	blob_forget_idle(s, 0);
 	for (int i = 0; i < BLOBS_BUCKETS; i++)
 		assert(LIST_EMPTY(&s->buckets[i]));
 	free(s);
@@ -122,7 +122,7 @@ maybe_idle(struct blob *b)
 		return;
 	}
 	set_idle(b, true);
-	forget_idle(b->shelf, IDLE_MAX);
+	blob_forget_idle(b->shelf, IDLE_MAX);
 }
 
 void
@@ -535,73 +535,4 @@ void
 shelf_counts(const struct shelf *s, struct shelf_counts *c_out)
 {
 	*c_out = s->counts;
-}
-
-/* ---- eviction ------------------------------------------------------------ */
-
-struct evict {
-	struct cache **cache;
-	uint64_t octets, freed;
-	unsigned removed;
-	size_t n;
-	uint8_t (*busy)[32]; /* blobs with readers, by their hashes */
-};
-
-static bool
-is_busy(const uint8_t sha256[32], void *arg)
-{
-	struct evict *e = arg;
-
-	for (size_t i = 0; i < e->n; i++)
-		if (memcmp(e->busy[i], sha256, 32) == 0)
-			return true;
-	return false;
-}
-
-static void
-run_evict(void *arg)
-{
-	struct evict *e = arg;
-	struct cache *c = *e->cache;
-	uint8_t sha256[32];
-	uint64_t over;
-
-	while (c != NULL && (over = cache_short_of(c, e->octets)) > 0) {
-		if (cache_evict_candidate(c, is_busy, e, sha256) != 0 ||
-		    cache_blob_remove(c, sha256) != 0)
-			return;
-		e->freed += over - cache_short_of(c, e->octets);
-		e->removed++;
-	}
-}
-
-static void
-on_evicted(void *arg)
-{
-	struct evict *e = arg;
-
-	if (e->removed > 0)
-		log_info("firmware cache: removed blobs=%u bytes=%llu to make "
-			 "room",
-		    e->removed, (unsigned long long)e->freed);
-	free(e->busy);
-	free(e);
-}
-
-/* Blobs without readers are closed first: who opens one from now on asks the
- * index behind the eviction, on the same thread. */
-void
-shelf_evict(struct shelf *s, uint64_t octets)
-{
-	struct evict *e = xcalloc(1, sizeof(*e));
-	struct blob *b;
-
-	forget_idle(s, 0);
-	e->cache = s->cache;
-	e->octets = octets;
-	e->busy = xcalloc(s->counts.open + 1, 32);
-	for (int i = 0; i < BLOBS_BUCKETS; i++)
-		LIST_FOREACH(b, &s->buckets[i], link)
-	memcpy(e->busy[e->n++], b->sha256, 32);
-	pool_run(s->disk, run_evict, on_evicted, e);
 }

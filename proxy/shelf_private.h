@@ -86,6 +86,8 @@ void blob_look(struct blob *b);
 void blob_wake(struct blob *b, size_t slice);
 /* Has the file changed since? Then nothing of it is good. */
 void blob_watch(struct blob *b);
+/* Close blobs without readers, but for so many. */
+void blob_forget_idle(struct shelf *s, unsigned keep);
 /* A job ends: the blob may go. */
 void blob_job_done(struct blob *b);
 
