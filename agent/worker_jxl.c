@@ -21,6 +21,7 @@
 #define EFFORT_RAW 1
 /* A box of our own: the raw file's header, so that nothing of it is lost. */
 #define BOX "ehrh"
+#define HEAD_WITHIN 256
 /* Octets that the library takes for a pixel, measured and rounded up. */
 #define OCTETS_JPEG 48
 #define OCTETS_RAW 64
@@ -183,6 +184,15 @@ out:
 	return same;
 }
 
+/* The box with the header stands before the pixels. */
+static bool
+has_head(const struct image_out *in, const uint8_t *head, size_t n)
+{
+	size_t most = n + HEAD_WITHIN < in->n ? n + HEAD_WITHIN : in->n;
+
+	return memmem(in->data, most, head, n) != NULL;
+}
+
 /* ---- the two ways -------------------------------------------------------- */
 
 bool
@@ -222,22 +232,25 @@ jxl_from_raw(const uint8_t *p, const struct raw_shape *s,
 	size_t row = (size_t)s->width * s->channels * (s->bits > 8 ? 2 : 1);
 	size_t n = row * s->height;
 	uint64_t count = (uint64_t)s->width * s->height;
+	const uint8_t *pixels = p + s->offset;
+	uint8_t *turned = NULL; /* in the library's order */
 	enum worker_outcome o;
-	uint8_t *pixels;
 
 	if (count > lim->max_pixels || count > lim->max_memory / OCTETS_RAW)
 		return WORKER_TOO_LARGE;
-	pixels = malloc(n);
-	if (pixels == NULL)
-		return WORKER_TOO_LARGE;
-	for (uint32_t y = 0; y < s->height; y++)
-		raw_row(p, s, y, pixels + y * row);
+	if (s->bgr || s->bottom_up || s->stride != row) {
+		pixels = turned = malloc(n);
+		if (turned == NULL)
+			return WORKER_TOO_LARGE;
+		for (uint32_t y = 0; y < s->height; y++)
+			raw_row(p, s, y, turned + y * row);
+	}
 	o = encode_raw(pixels, n, p, s, out);
 	if (o == WORKER_SMALLER &&
 	    (!restores_pixels(out, s, pixels, n) ||
-		memmem(out->data, out->n, p, s->offset) == NULL))
+		!has_head(out, p, s->offset)))
 		o = WORKER_DIFFERS;
-	free(pixels);
+	free(turned);
 	return o;
 }
 
