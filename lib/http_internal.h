@@ -190,8 +190,9 @@ struct http_server {
 	struct event *turn, *tick;
 	struct conns due; /* to be run when the loop turns */
 	bool in_turn, draining;
-	bool hold;     /* no body is read */
-	unsigned sips; /* rounds of sips in this hold */
+	bool hold;       /* no body is read */
+	unsigned sips;   /* rounds of sips in this hold */
+	size_t sip_size; /* octets of one, at most READ_MAX */
 	struct event *sip;
 	struct conns idle, busy; /* the idle ones in order of time */
 	unsigned conns_n;

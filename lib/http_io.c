@@ -36,7 +36,6 @@
 
 #define AHEAD_MAX (4u << 20)
 #define READ_SMALL 2048
-#define READ_SIP 8192        /* enough that TCP tells the peer of it */
 #define FLUSH_MAX (1u << 20) /* octets sent before others get their turn */
 #define IOV_N 16
 
@@ -145,7 +144,7 @@ io_fill(struct conn *c)
 {
 	struct http_server *hs = c->hs;
 	bool much = hs->ahead < AHEAD_MAX && !hs->hold;
-	size_t want = much ? READ_MAX : c->sip ? READ_SIP : READ_SMALL;
+	size_t want = much ? READ_MAX : c->sip ? hs->sip_size : READ_SMALL;
 	ssize_t k;
 
 	if (c->in_n > 0)

@@ -25,9 +25,9 @@
 
 #define LOOK_MAX 64   /* busy connections looked at for one that may go */
 #define QUIET_MS 1000 /* and which has been quiet this long */
-#define SIP_S 2
 #define SIP_CONNS 32
-#define SIPS 6
+#define SIP_ROUND (256u << 10) /* octets */
+#define SIPS 8
 #define TELL_MAX 10 /* lines of refusal a second */
 
 /* ---- deadlines ----------------------------------------------------------- */
@@ -169,12 +169,13 @@ server_enter(struct conn *c)
 }
 
 /* Clients give up when nothing is taken from them for some seconds. So while
- * held, a little is taken now and then of each, or of some where there are
- * many: at most SIPS * SIP_CONNS * 8 KB, 1.5 MB, in one hold. */
+ * held, SIP_ROUND octets are taken each second, the fewer there are the more
+ * of each (TCP tells a peer of room only when there is some), for SIPS rounds:
+ * 2 MB in one hold. */
 static void
 on_sip(evutil_socket_t fd, short what, void *arg)
 {
-	struct timeval tv = { SIP_S, 0 };
+	struct timeval tv = { 1, 0 };
 	struct http_server *hs = arg;
 	struct conn *c, *first;
 	unsigned n = 0;
@@ -196,13 +197,14 @@ on_sip(evutil_socket_t fd, short what, void *arg)
 		server_turn(c);
 		n++;
 	}
+	hs->sip_size = SIP_ROUND / (n > 4 ? n : 4);
 	event_add(hs->sip, &tv);
 }
 
 void
 http_server_hold(struct http_server *hs, bool hold)
 {
-	struct timeval tv = { SIP_S, 0 };
+	struct timeval tv = { 1, 0 };
 	int64_t grace = clock_ms() + hs->set.head_timeout_ms;
 	struct conn *c;
 

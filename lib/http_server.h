@@ -82,7 +82,7 @@ int http_server_port(const struct http_server *hs, const char *name);
 /*
  * While held, no more of any request body is read: for who is behind with all
  * of them together, so that what waits in memory stays bounded however many
- * send. But for a sip every two seconds, 1.5 MB of all in one hold, so that
+ * send. But for a sip each second, 2 MB of all in one hold, so that
  * clients do not give up. Deadlines of bodies wait meanwhile.
  */
 void http_server_hold(struct http_server *hs, bool hold);

@@ -18,10 +18,8 @@ struct folders;
 struct layout;
 struct repeat;
 
-#define QUEUED_ALL (3 * 1024 * 1024) /* of all uploads: nobody sends more */
-#define QUEUED_SIPS                                                            \
-	(3 * 512 * 1024) /* but for these, see http_server_hold()              \
-			  */
+#define QUEUED_ALL (3 * 1024 * 1024)  /* of all uploads: nobody sends more */
+#define QUEUED_SIPS (2 * 1024 * 1024) /* see http_server_hold() */
 
 struct piece {
 	STAILQ_ENTRY(piece) link;
