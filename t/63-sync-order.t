@@ -115,12 +115,14 @@ sub read_trace {
 		if (my ($call, $args) = $rest =~ /^(\w+)\((.*) <unfinished \.\.\.>$/) {
 			$begun{$tid} = $args;
 			on_answer($args) if $call =~ /^(send|writev)/;
-			# A change counts from its beginning, a sync from its end.
-			on_call($call, $args, 0) if $call !~ /sync$|^rename|^send/;
+			# A change counts from its beginning, a sync from its end, and
+			# so does a folder: it may be there already.
+			on_call($call, $args, 0)
+			    if $call !~ /sync$|^rename|^mkdir|^send/;
 		} elsif (($call, $args, my $rc)
 			= $rest =~ /^<\.\.\. (\w+) resumed>(.*)\)\s+= (-?\d+)/) {
 			on_call($call, delete($begun{$tid}) . $args, $rc)
-			    if $call =~ /sync$|^rename/;
+			    if $call =~ /sync$|^rename|^mkdir/;
 		} elsif (($call, $args, $rc)
 			= $rest =~ /^(\w+)\((.*)\)\s+= (-?\d+)/) {
 			on_answer($args) if $call =~ /^(send|writev)/;
