@@ -84,6 +84,16 @@ BEGIN {
 	    name ~ /16 MB/ ? 1.5 : "1.0")
 }
 
+/^firmware-cold edgehaul *five/ {
+	row("firmware cold: requests of five devices", $4, "<=", 6, "")
+	row("firmware cold: late first octet, s", after("byte"), "<=", 0.05, "")
+}
+
+/^firmware-cold edgehaul *tail/ {
+	row("firmware cold: the last 64 KiB, s", $4, "<=", 0.3, "")
+	row("firmware cold: fetched for them, MB", $6, "<=", 8, "")
+}
+
 /^deliver/ { row("delivery of 100 KB, of curl -Z 16", after("ratio"), ">=", 0.7, "1.0") }
 
 /^million.*after a clean end/ {
