@@ -40,6 +40,7 @@ struct publisher {
 	struct firmware_options o;
 	char *token, *state_dir;
 	char own_version[65];       /* what an image says of itself */
+	bool unchanged;             /* all of it was published before */
 	struct minisign_secret key; /* wiped at the end */
 	bool have_key;
 };
@@ -110,7 +111,9 @@ int check_object(struct publisher *p, const char *version, const char *name,
 
 /* ---- firmware_manifest.c ------------------------------------------------- */
 
-/* Change the document; an exit code ends all. */
+#define EDIT_NOTHING (-1)
+/* Change the document; an exit code ends all. EDIT_NOTHING: it has that
+ * already, so a newest that gateways know stays the newest (p->unchanged). */
 typedef int (*edit_fn)(struct publisher *p, cJSON *manifest, void *arg);
 /*
  * Take the newest manifest (or an empty one if create), edit, sign and submit

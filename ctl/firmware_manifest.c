@@ -111,14 +111,18 @@ check_newest(const struct publisher *p, const cJSON *answer, cJSON **doc_out)
 	return *doc_out != NULL ? 0 : EXIT_IO;
 }
 
+/* *told_out: gateways have been told of it, so it is in the bucket. */
 static int
-get_newest(struct publisher *p, bool create, cJSON **doc_out, int64_t *seq_out)
+get_newest(struct publisher *p, bool create, cJSON **doc_out, int64_t *seq_out,
+    bool *told_out)
 {
 	char *path = channel_path(p, "/manifest");
 	struct rest_answer a;
+	int64_t announced = 0;
 	int rc = rest_call(p, "GET", path, NULL, NULL, &a);
 
 	*seq_out = 0;
+	*told_out = false;
 	if (rc == 0 && a.status == 404 && create) {
 		*doc_out = new_manifest(p);
 	} else if (rc == 0 && a.status != 200) {
@@ -129,6 +133,8 @@ get_newest(struct publisher *p, bool create, cJSON **doc_out, int64_t *seq_out)
 		    json_int(*doc_out, "seq", 1, INT64_MAX / 2048, seq_out) !=
 			0)
 			rc = EXIT_IO;
+		json_int(a.json, "announced", 0, INT64_MAX / 2048, &announced);
+		*told_out = rc == 0 && announced >= *seq_out;
 	}
 	rest_fini(&a);
 	free(path);
@@ -296,16 +302,25 @@ int
 manifest_submit(
     struct publisher *p, bool create, edit_fn edit, void *arg, int64_t *seq_out)
 {
-	bool raced = true;
+	bool raced = true, told;
 	int rc = 0;
 
+	p->unchanged = false;
 	for (int i = 0; rc == 0 && raced && i < TRIES; i++) {
 		cJSON *doc = NULL, *body = NULL;
 		int64_t seq;
 
-		rc = get_newest(p, create, &doc, &seq);
+		rc = get_newest(p, create, &doc, &seq, &told);
 		if (rc == 0)
 			rc = edit(p, doc, arg);
+		if (rc == EDIT_NOTHING && told) {
+			cJSON_Delete(doc);
+			*seq_out = seq;
+			p->unchanged = true;
+			return 0;
+		}
+		if (rc == EDIT_NOTHING)
+			rc = 0; /* it was killed before it was told */
 		if (rc == 0)
 			rc = sign_manifest(p, doc, seq + 1, &body);
 		if (rc == 0)

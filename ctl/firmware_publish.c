@@ -263,7 +263,7 @@ add_release(struct publisher *p, cJSON *manifest, void *arg)
 	cJSON *o, *files;
 
 	if (manifest_release(p, manifest) != NULL)
-		return 0; /* a publish that was killed after the manifest */
+		return EDIT_NOTHING; /* or a publish that was killed after it */
 	o = cJSON_CreateObject();
 	json_add_text(o, "version", p->o.version);
 	json_add_int(o, "seq", r->seq);
@@ -357,6 +357,12 @@ print_result(const struct publisher *p, int64_t seq)
 		    p->o.channel);
 		return;
 	}
+	if (!p->o.json && p->unchanged) {
+		printf("%s %s is already published in %s (manifest %" PRId64
+		       "), nothing changed.\n",
+		    p->o.product, version, p->o.channel, seq);
+		return;
+	}
 	if (!p->o.json) {
 		printf("%s %s is published in %s (manifest %" PRId64 ").\n",
 		    p->o.product, version, p->o.channel, seq);
@@ -367,8 +373,10 @@ print_result(const struct publisher *p, int64_t seq)
 	json_add_text(o, "channel", p->o.channel);
 	json_add_text(o, "version", version);
 	cJSON_AddBoolToObject(o, "published", !p->o.dry_run);
-	if (!p->o.dry_run)
+	if (!p->o.dry_run) {
 		json_add_int(o, "manifestSeq", seq);
+		cJSON_AddBoolToObject(o, "changed", !p->unchanged);
+	}
 	line = json_line(o);
 	puts(line);
 	free(line);

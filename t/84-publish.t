@@ -75,7 +75,9 @@ is(sha256_hex($rgw->object('fwbucket', 'firmware/cam-x/stable/1.0.0/fw-1.bin')->
 ok(!-e $state, 'the state is gone');
 my ($cc) = $rgw->object('fwbucket', 'firmware/cam-x/stable/1.0.0/fw-1.bin')->{headers}{'cache-control'};
 like($cc // '', qr/immutable/, 'caches may keep it');
-like(publish(0, '1.0.0', $one, '--hw', '1.0'), qr/published/, 'again: no fault');
+like(publish(0, '1.0.0', $one, '--hw', '1.0'), qr/already published.*nothing changed/, 'again: no fault');
+is($s->rest('GET', '/v1/firmware/cam-x/stable/manifest', token => $token)->{json}{seq}, 1,
+    'nor another manifest');
 my @keys = sort map { s{^firmware/cam-x/stable/}{}r } $rgw->keys('fwbucket');
 is_deeply([grep { !/manifest-[2-9]/ } @keys], ['1.0.0/fw-1.bin', '1.0.0/fw-1.bin.slices',
 	'manifest-1.json', 'manifest-1.json.minisig', 'manifest.json', 'manifest.json.minisig'],
