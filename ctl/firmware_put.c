@@ -199,6 +199,12 @@ put_parts(struct putting *u, int64_t count, bool *lost_out)
 		for (int i = 0; rc == 0 && !refused && i < n; i++) {
 			rc = store_do(u->p, result_recipe(answer, i), u->what,
 			    u->kept, &status, &refused);
+			if (rc == 0 && refused && i > 0) {
+				/* It waited for others: it may have expired. */
+				refused = false;
+				next = parts[i];
+				break;
+			}
 			if (rc != 0 || refused)
 				break;
 			cJSON_AddItemToArray(
