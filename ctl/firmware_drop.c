@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -60,13 +61,19 @@ on_stop(int sig)
 
 /* ---- what became of it --------------------------------------------------- */
 
+/* Others write to the folder, too: nothing of theirs is followed. */
 static void
 note(const char *path, const char *suffix, const char *text)
 {
 	char *name = xasprintf("%s%s", path, suffix);
 	char *tmp = xasprintf("%s%s.new", path, suffix), when[21];
-	FILE *f = fopen(tmp, "w");
+	int fd;
+	FILE *f;
 
+	unlink(tmp);
+	fd = open(
+	    tmp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+	f = fd >= 0 ? fdopen(fd, "w") : NULL;
 	clock_rfc3339(clock_wall_ms() / 1000, when);
 	if (f == NULL || fprintf(f, "%s %s\n", when, text) < 0 ||
 	    fclose(f) != 0 || rename(tmp, name) != 0)
@@ -162,18 +169,33 @@ read_path(struct parcel *x, const char *below, char version[65])
 
 /* ---- taking one ---------------------------------------------------------- */
 
+/* One drop at a time makes copies and publishes them. A descriptor to be closed
+ * at the end, or -1. */
+static int
+lock_copies(const struct drop *d)
+{
+	char *folder = xasprintf("%s/drop", d->p->state_dir);
+	int fd;
+
+	mkdir(folder, 0700);
+	fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	free(folder);
+	if (fd >= 0 && flock(fd, LOCK_EX) != 0) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
 /* A copy that nobody else writes to; *fd_out is at its start. */
 static int
 copy_file(const struct drop *d, const char *path, char **copy_out, int *fd_out)
 {
 	const char *name = strrchr(path, '/') + 1;
-	char *folder = xasprintf("%s/drop", d->p->state_dir);
-	char *copy = xasprintf("%s/%s", folder, name), *buf;
+	char *copy = xasprintf("%s/drop/%s", d->p->state_dir, name), *buf;
 	int in = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW), out, rc = 0;
 	ssize_t n = 0;
 
-	mkdir(folder, 0700);
-	free(folder);
 	out = open(copy, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	buf = xmalloc(1 << 20);
 	while (
@@ -315,7 +337,7 @@ take(struct drop *d, const char *path)
 	};
 	struct firmware_options was = p->o;
 	const char *why = NULL;
-	int fd = -1, rc = read_comment(&x, comment);
+	int fd = -1, lock = -1, rc = read_comment(&x, comment);
 
 	read_path(&x, path + strlen(d->dir) + 1, version);
 	if (x.o.channel == NULL)
@@ -331,7 +353,8 @@ take(struct drop *d, const char *path)
 		    "tells what it is");
 		goto out;
 	}
-	if (copy_file(d, path, &copy, &fd) != 0) {
+	lock = lock_copies(d);
+	if (lock < 0 || copy_file(d, path, &copy, &fd) != 0) {
 		complain("%s: %s; tried again later", path, strerror(errno));
 		d->failed = EXIT_IO;
 	} else if (verify(d, fd, signature, &why) != 0) {
@@ -345,6 +368,8 @@ out:
 		close(fd);
 	if (copy != NULL)
 		unlink(copy);
+	if (lock >= 0)
+		close(lock);
 	p->o = was;
 	free(copy);
 	free(comment);
