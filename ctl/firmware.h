@@ -101,10 +101,11 @@ int store_hash(struct publisher *p, const cJSON *recipe, uint8_t sha256_out[32],
 
 /*
  * Upload one object of a checked release, name as in the answer of the check.
+ * It is signed for now: what goes before may take longer than a URI is valid.
  * Goes on with what an earlier run left in state_dir.
  */
 int put_object(struct publisher *p, const char *version, const char *name,
-    const char *sha256, const cJSON *recipe, const struct sending *what);
+    const char *sha256, const struct sending *what);
 /* Read it back and compare. */
 int check_object(struct publisher *p, const char *version, const char *name,
     const uint8_t sha256[32], uint64_t size);

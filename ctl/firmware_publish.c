@@ -172,7 +172,6 @@ upload_one(struct publisher *p, const cJSON *answer, const char *name,
     const uint8_t sha256[32], const struct sending *what)
 {
 	const cJSON *e = upload_of(answer, name);
-	const cJSON *recipe = cJSON_GetObjectItemCaseSensitive(e, "recipe");
 	char hex[65];
 	int rc = 0;
 
@@ -181,8 +180,8 @@ upload_one(struct publisher *p, const cJSON *answer, const char *name,
 		complain("the signer's answer lacks %s", name);
 		return EXIT_IO;
 	}
-	if (recipe != NULL)
-		rc = put_object(p, p->o.version, name, hex, recipe, what);
+	if (cJSON_HasObjectItem(e, "recipe"))
+		rc = put_object(p, p->o.version, name, hex, what);
 	if (rc == 0)
 		rc = check_object(p, p->o.version, name, sha256, what->size);
 	return rc;

@@ -288,8 +288,10 @@ in_parts(struct putting *u, const cJSON *recipe)
 
 int
 put_object(struct publisher *p, const char *version, const char *name,
-    const char *sha256, const cJSON *recipe, const struct sending *what)
+    const char *sha256, const struct sending *what)
 {
+	cJSON *list = cJSON_CreateArray(), *answer = NULL;
+	const cJSON *recipe;
 	struct putting u = { .p = p,
 		.version = version,
 		.name = name,
@@ -298,6 +300,11 @@ put_object(struct publisher *p, const char *version, const char *name,
 	bool refused;
 	int rc, status;
 
+	cJSON_AddItemToArray(list, entry(&u, "PUT", NULL, 0));
+	rc = sign(p, list, &answer);
+	if (rc != 0)
+		return rc;
+	recipe = result_recipe(answer, 0);
 	u.path = xasprintf("%s/%s-%s-%.32s.json", p->state_dir, p->o.product,
 	    p->o.channel, sha256);
 	if (cJSON_HasObjectItem(recipe, "parts")) {
@@ -312,6 +319,7 @@ put_object(struct publisher *p, const char *version, const char *name,
 			rc = EXIT_IO;
 		}
 	}
+	cJSON_Delete(answer);
 	cJSON_Delete(u.kept);
 	cJSON_Delete(u.done);
 	free(u.path);
