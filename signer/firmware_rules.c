@@ -164,19 +164,24 @@ on_release(const char *id, const char *doc, size_t n, void *arg)
 	struct beside *b = arg;
 	const char *version = strrchr(id, '/') + 1;
 	size_t product = strcspn(b->prefix, "/") + 1;
+	bool from = b->min_from != NULL && strcmp(version, b->min_from) == 0;
+	bool beside, published;
 	cJSON *row;
 	int64_t seq = 0;
 	int order;
 
 	if (strncmp(id, b->prefix, product) != 0)
 		return 1;
-	if (b->min_from != NULL && strcmp(version, b->min_from) == 0)
-		b->min_from_seen = true;
-	if (strncmp(id, b->prefix, strlen(b->prefix)) != 0 ||
-	    strcmp(version, b->version) == 0)
+	beside = strncmp(id, b->prefix, strlen(b->prefix)) == 0 &&
+	    strcmp(version, b->version) != 0;
+	if (!beside && !from)
 		return 0;
 	row = json_parse(doc, n, n, NULL);
-	if (b->published_only && !json_bool(row, "published", false)) {
+	published = json_bool(row, "published", false);
+	/* What was checked only is nothing that devices could pass through. */
+	if (from && published)
+		b->min_from_seen = true;
+	if (!beside || (b->published_only && !published)) {
 		cJSON_Delete(row);
 		return 0;
 	}

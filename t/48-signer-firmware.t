@@ -77,6 +77,7 @@ like(check(409, '1.0.0', $fw2, hw => ['1.0'])->{title}, qr/other bytes/,
 like(check(409, $_, $fw2)->{title}, qr/not lower/, "$_ is not higher")
     for '0.9.9', '1.0.0-rc1', 'v1.0', '1.0.0+build2';
 check(200, '0.5.0', $fw2, channel => 'beta');
+check(422, '1.1.0', $fw2, minFrom => '0.5.0'); # checked only: no device runs it
 check(409, '1.1.0', $fw2, seq => 1);
 
 # ---- objects: never others over them --------------------------------------
