@@ -107,6 +107,8 @@ look_at(struct api_call *c, const struct place *pl, const char *name,
 		json_add_text(o, "state", "present");
 	} else if (rc == -ENOENT) {
 		json_add_text(o, "state", "missing");
+		if (json_bool(c->json, "dryRun", false))
+			goto out; /* nothing is known of it later */
 		recipe = place_recipe(c, pl, &put);
 		if (recipe == NULL)
 			problem_set(&c->problem, 422, "Shorten the names.",
@@ -114,6 +116,7 @@ look_at(struct api_call *c, const struct place *pl, const char *name,
 		else
 			cJSON_AddItemToObject(o, "recipe", recipe);
 	}
+out:
 	free(path);
 	return c->problem.status == 0 ? 0 : -EIO;
 }
