@@ -4,6 +4,7 @@
 #include "api.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,7 +19,8 @@
 #define BODY_MAX (64 * 1024)
 #define FEEDBACK_MAX (1 << 20)
 #define DEVICES_AT_ONCE 1000
-#define DEVICES_MAX 10000 /* of a gateway */
+#define DEVICES_MAX 10000   /* of a gateway */
+#define LOOKED_AT_MAX 10000 /* rows for a page: it may have few or none */
 
 static int64_t
 row_version(const cJSON *row)
@@ -361,8 +363,8 @@ post_feedback(struct store_txn *t, struct api_call *c)
 
 struct page {
 	cJSON *items;
-	const char *product;
-	int64_t left;
+	const char *product, *channel;
+	int64_t left, looked;
 	char last[STORE_ID_MAX + 1];
 	bool more;
 };
@@ -372,16 +374,18 @@ on_paged(const char *id, const char *doc, size_t n, void *arg)
 {
 	struct page *p = arg;
 	cJSON *row;
-	const char *product;
+	const char *product, *channel;
 
-	if (p->left == 0) {
+	if (p->left == 0 || p->looked++ == LOOKED_AT_MAX) {
 		p->more = true;
 		return 1;
 	}
 	row = json_parse(doc, n, n, NULL);
 	product = json_string(row, "product");
-	strncpy(p->last, id, sizeof(p->last) - 1);
-	if (product == NULL || strcmp(product, p->product) != 0) {
+	channel = json_string(row, "channel");
+	snprintf(p->last, sizeof(p->last), "%s", id);
+	if (product == NULL || strcmp(product, p->product) != 0 ||
+	    (channel != NULL && strcmp(channel, p->channel) != 0)) {
 		cJSON_Delete(row);
 		return 0;
 	}
@@ -395,7 +399,8 @@ get_running(struct store_txn *t, struct api_call *c)
 {
 	int64_t n = c->limit != NULL ? strtoll(c->limit, NULL, 10) : 0;
 	struct page p = { .left = n >= 1 && n <= 1000 ? n : 100,
-		.product = c->param[0] };
+		.product = c->param[0],
+		.channel = c->param[1] };
 	int rc = firmware_names(c);
 
 	if (rc != 0)
