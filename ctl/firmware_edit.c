@@ -14,6 +14,8 @@
 #include "json.h"
 #include "xalloc.h"
 
+#define TRIES 10
+
 /* ---- edits --------------------------------------------------------------- */
 
 static int
@@ -316,22 +318,12 @@ command_ls(struct publisher *p)
 
 /* ---- product ------------------------------------------------------------- */
 
-/* Make it, or add this publisher's key and what is given to what there is. */
-int
-command_product(struct publisher *p)
+/* This publisher's key and what is given, added to what there is. */
+static void
+edit_product(const struct publisher *p, const char *line, cJSON *body)
 {
-	char *path = xasprintf("/v1/firmware/%s", p->o.product);
-	char *line = key_public_line(p);
-	struct rest_answer a;
-	cJSON *body, *keys, *shown = NULL;
-	int rc = rest_call(p, "GET", path, NULL, NULL, &a);
+	cJSON *keys = cJSON_GetObjectItemCaseSensitive(body, "publicKeys");
 
-	if (rc == 0 && a.status != 200 && a.status != 404)
-		rc = rest_refused(p->o.product, &a);
-	body = a.json != NULL && a.status == 200 ? cJSON_Duplicate(a.json, true)
-						 : cJSON_CreateObject();
-	rest_fini(&a);
-	keys = cJSON_GetObjectItemCaseSensitive(body, "publicKeys");
 	if (keys == NULL)
 		keys = cJSON_AddArrayToObject(body, "publicKeys");
 	if (!has_text(keys, line))
@@ -349,8 +341,67 @@ command_product(struct publisher *p)
 		cJSON_DeleteItemFromObjectCaseSensitive(body, "maxSize");
 		json_add_int(body, "maxSize", p->o.max_size);
 	}
-	if (rc == 0)
-		rc = rest_json(p, "PUT", path, body, p->o.product, &shown);
+}
+
+/* Once, over the state that was seen. *raced_out: somebody else was faster. */
+static int
+put_product(struct publisher *p, const char *path, const char *line,
+    cJSON **shown_out, bool *raced_out)
+{
+	struct rest_answer a;
+	cJSON *body = NULL;
+	char *header = NULL;
+	int64_t version = 0;
+	int rc = rest_call(p, "GET", path, NULL, NULL, &a);
+
+	*raced_out = false;
+	if (rc == 0 && a.status != 200 && a.status != 404)
+		rc = rest_refused(p->o.product, &a);
+	if (rc == 0) {
+		body = a.json != NULL && a.status == 200
+		    ? cJSON_Duplicate(a.json, true)
+		    : cJSON_CreateObject();
+		json_int(body, "version", 1, INT64_MAX / 2048, &version);
+		header = version > 0
+		    ? xasprintf("If-Match: \"%" PRId64 "\"", version)
+		    : xstrdup("If-None-Match: *");
+		edit_product(p, line, body);
+		rest_fini(&a);
+		rc = rest_call(p, "PUT", path, body, header, &a);
+	}
+	if (rc == 0 && a.status == 412) {
+		*raced_out = true;
+	} else if (rc == 0 && a.status != 200 && a.status != 201) {
+		rc = rest_refused(p->o.product, &a);
+	} else if (rc == 0 && a.json == NULL) {
+		complain("the signer's answer makes no sense");
+		rc = EXIT_IO;
+	} else if (rc == 0) {
+		*shown_out = a.json;
+		a.json = NULL;
+	}
+	rest_fini(&a);
+	cJSON_Delete(body);
+	free(header);
+	return rc;
+}
+
+/* Make it, or change it: no other publisher's change is lost. */
+int
+command_product(struct publisher *p)
+{
+	char *path = xasprintf("/v1/firmware/%s", p->o.product);
+	char *line = key_public_line(p);
+	cJSON *shown = NULL;
+	bool raced = true;
+	int rc = 0;
+
+	for (int i = 0; rc == 0 && raced && i < TRIES; i++)
+		rc = put_product(p, path, line, &shown, &raced);
+	if (rc == 0 && raced) {
+		complain("others change the product all the time; try again");
+		rc = EXIT_LATER;
+	}
 	if (rc == 0 && p->o.json) {
 		free(line);
 		line = json_line(shown);
@@ -359,7 +410,6 @@ command_product(struct publisher *p)
 		printf("%s may be published with this key.\n", p->o.product);
 	}
 	cJSON_Delete(shown);
-	cJSON_Delete(body);
 	free(line);
 	free(path);
 	return rc;
