@@ -3,6 +3,7 @@
  */
 #include "firmware.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -286,10 +287,22 @@ make_state_dir(struct publisher *p)
 static bool
 in_clear(const char *url)
 {
-	return strncmp(url, "http://", 7) == 0 &&
-	    strncmp(url, "http://127.", 11) != 0 &&
-	    strncmp(url, "http://[::1]", 12) != 0 &&
-	    strncmp(url, "http://localhost", 16) != 0;
+	char host[64];
+	const char *p = url + 7;
+	struct in_addr a;
+	size_t n;
+
+	if (strncmp(url, "http://", 7) != 0)
+		return false;
+	n = *p == '[' ? strcspn(p, "]") + 1 : strcspn(p, ":/?#");
+	if (n >= sizeof(host) || memchr(p, '@', strcspn(p, "/?#")) != NULL)
+		return true;
+	memcpy(host, p, n);
+	host[n] = '\0';
+	if (strcmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0)
+		return false;
+	return inet_pton(AF_INET, host, &a) != 1 ||
+	    (ntohl(a.s_addr) >> 24) != IN_LOOPBACKNET;
 }
 
 static int

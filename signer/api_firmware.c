@@ -110,6 +110,53 @@ write_product(struct store_txn *t, struct api_call *c, cJSON *row, cJSON *old)
 	return 0;
 }
 
+static bool
+has_key(const cJSON *row, const char *key)
+{
+	const cJSON *e;
+
+	cJSON_ArrayForEach(
+	    e, cJSON_GetObjectItemCaseSensitive(row, "publicKeys"))
+	{
+		if (cJSON_IsString(e) && strcmp(e->valuestring, key) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * A publisher's token alone, without his key, must not be able to stop the
+ * others: where a product is kept and whose keys count no more is for an
+ * administrator to say.
+ */
+static int
+check_publisher(struct api_call *c, const cJSON *row, const cJSON *old)
+{
+	const cJSON *e;
+
+	if (old == NULL || c->who.role != ROLE_PUBLISHER)
+		return 0;
+	if (strcmp(json_string(row, "storage"), json_string(old, "storage")) !=
+	    0) {
+		problem_field(&c->problem, "/storage",
+		    "Ask an administrator of the tenant.",
+		    "A publisher may not move a product to another storage.");
+		return -EINVAL;
+	}
+	cJSON_ArrayForEach(
+	    e, cJSON_GetObjectItemCaseSensitive(old, "publicKeys"))
+	{
+		if (!cJSON_IsString(e) || has_key(row, e->valuestring))
+			continue;
+		problem_field(&c->problem, "/publicKeys",
+		    "Send those that are there as well, or ask an "
+		    "administrator of the tenant.",
+		    "A publisher may not take a key from a product.");
+		return -EINVAL;
+	}
+	return 0;
+}
+
 static int
 put_product(struct store_txn *t, struct api_call *c)
 {
@@ -127,6 +174,8 @@ put_product(struct store_txn *t, struct api_call *c)
 		row = product_parse(c->param[0], c->json, &c->problem);
 		rc = row != NULL ? check_storage(t, c, row) : -EINVAL;
 	}
+	if (rc == 0)
+		rc = check_publisher(c, row, old);
 	if (rc == 0)
 		rc = write_product(t, c, row, old);
 	cJSON_Delete(row);

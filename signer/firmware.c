@@ -253,6 +253,24 @@ manifest_state(struct store_txn *t, const char *tenant, const char *id,
 
 /* ---- gateways ------------------------------------------------------------ */
 
+/* Is the newest manifest of the key's channel in that storage? Gateways read
+ * there until a product that has moved is published anew. */
+static bool
+channel_is_in(struct store_txn *t, const char *tenant, const char *key,
+    const char *storage)
+{
+	size_t n = strcspn(key, "/") + 1;
+	char *id = xstrndup(key, n + strcspn(key + n, "/")), *where = NULL;
+	int64_t seq, announced;
+	bool is =
+	    manifest_state(t, tenant, id, &seq, &announced, &where) == 0 &&
+	    where != NULL && strcmp(where, storage) == 0;
+
+	free(where);
+	free(id);
+	return is;
+}
+
 bool
 firmware_may_read(struct store_txn *t, const char *tenant,
     const struct gateway *g, const char *storage, const char *key,
@@ -272,7 +290,8 @@ firmware_may_read(struct store_txn *t, const char *tenant,
 	*why_out = "There is no such product in that storage.";
 	if (product_get(t, tenant, name, &p) != 0)
 		goto out;
-	ok = strcmp(p.storage, storage) == 0;
+	ok = strcmp(p.storage, storage) == 0 ||
+	    channel_is_in(t, tenant, key, storage);
 	product_fini(&p);
 out:
 	free(name);

@@ -43,6 +43,11 @@ call(201, 'PUT', '/cam-x', json => \%product);
 is($s->rest('PUT', '/v1/firmware/cam-x', json => \%product, token => $gw)->{status},
     403, 'a gateway may not');
 is_deeply(call(200, 'GET', '/cam-x')->{hw}, ['1.0', '1.1'], 'it is kept');
+$r = call(422, 'PUT', '/cam-x', json => { %product, storage => 'other' });
+like(errors($r), qr{/storage }, 'a publisher does not move it');
+$r = call(422, 'PUT', '/cam-x', json => { %product,
+	publicKeys => [Edgehaul::Publisher->new($s, token => $pub)->public] });
+like(errors($r), qr{/publicKeys }, 'nor takes a key of others from it');
 call(412, 'PUT', '/cam-x', json => \%product, headers => { 'if-match' => '"0"' });
 is(scalar @{ call(200, 'GET', '')->{items} }, 1, 'one product');
 my $other = Edgehaul::Signer->can('token')->({ %$s, tenant => 'rival' }, 'publisher');
