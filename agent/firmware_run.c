@@ -23,8 +23,6 @@
 #include "transfer.h"
 #include "xalloc.h"
 
-#define QUEUE_MAX (sizeof(((struct run *)0)->queue) / sizeof(char *))
-
 /* Slices on their way to the disk. */
 struct run_job {
 	struct run *r;
@@ -33,7 +31,7 @@ struct run_job {
 	uint64_t size;
 	const uint8_t *list; /* the fill's, which stays while runs last */
 	size_t first, n;
-	char *data[QUEUE_MAX];
+	char *data[RUN_QUEUE + 1];
 	size_t good; /* that fitted, from the first; all of them are set */
 	bool bad;
 	int rc; /* of the disk */
@@ -241,7 +239,7 @@ on_octets(void *arg, const char *p, size_t n)
 		return -EMSGSIZE;
 	}
 	if (r->buf_n + n >= slices_length(fl->size, r->first + r->got) &&
-	    r->queue_n == QUEUE_MAX)
+	    r->queue_n >= RUN_QUEUE)
 		return -EAGAIN; /* until ran_write() */
 	if (!rate_allows(r, n))
 		return -EAGAIN;

@@ -8,6 +8,7 @@
 
 #define FILL_WANTS_MAX 16
 #define RUN_SLICES 32 /* 8 MiB */
+#define RUN_QUEUE 4   /* slices that wait to be written */
 
 /* NEW: not looked up yet; BUSY: a job of the cache is under way; LIST: the
  * list of its slices is being fetched; READY: may be filled. */
@@ -74,7 +75,9 @@ struct run {
 	char *buf;           /* the slice that arrives */
 	size_t buf_n;
 	size_t got;     /* slices that arrived whole */
-	char *queue[4]; /* arrived, not yet written; the last is got - 1 */
+	/* Arrived, not yet written; the last is got - 1. One more than
+	 * RUN_QUEUE: octets that end a slice may hold a short last one too. */
+	char *queue[RUN_QUEUE + 1];
 	size_t queue_n;
 	struct uplink_waiter waiter;
 	size_t credit; /* octets that may come now */
