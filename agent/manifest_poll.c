@@ -151,6 +151,13 @@ next_origin(struct manifest_get *g, const char *why, bool loud)
 	from = fw_origins_pick(
 	    fd->fw->origins, g->tried, fd->storage, clock_ms(), &wait);
 	if (from >= 0 && wait == 0) {
+		/* Nothing of what was refused may go with what comes next. */
+		manifest_free(g->m);
+		g->m = NULL;
+		free(g->json);
+		free(g->signature);
+		g->json = g->signature = NULL;
+		g->etag[0] = '\0';
 		g->from = (enum fw_from)from;
 		g->step = STEP_JSON;
 		ask(g);
