@@ -55,6 +55,7 @@ struct body {
 	/* under the lock */
 	TAILQ_ENTRY(body) line, news;
 	bool in_line, busy, in_news, restart, dead, waiting;
+	unsigned in_a_row; /* pieces read without a turn of others */
 	struct piece ring[BODY_PIECES];
 	unsigned first, pieces;
 	uint64_t given; /* octets given out since offset */
@@ -267,19 +268,26 @@ queue(struct body *b)
 	if (!has_work(b))
 		return;
 	b->in_line = true;
+	b->in_a_row = 0;
 	TAILQ_INSERT_TAIL(&b->pool->line, b, line);
 	pthread_cond_signal(&b->pool->more);
 }
 
 /* The same for a thread that had it and now takes the first in line itself:
- * nobody need be woken, and a body's pieces are read in one go. Locked. */
+ * nobody need be woken, and a body's pieces are read in one go; then it is the
+ * others' turn, as one that is only hashed never has too many. Locked. */
 static void
 go_on(struct body *b)
 {
 	if (!has_work(b))
 		return;
 	b->in_line = true;
-	TAILQ_INSERT_HEAD(&b->pool->line, b, line);
+	if (++b->in_a_row < BODY_PIECES) {
+		TAILQ_INSERT_HEAD(&b->pool->line, b, line);
+		return;
+	}
+	b->in_a_row = 0;
+	TAILQ_INSERT_TAIL(&b->pool->line, b, line);
 }
 
 /* A thread is back with a piece. Locked. */
