@@ -75,11 +75,20 @@ is_unused(const struct fill *fl)
 	    fl->wants_n == 0 && !fl->adopt && (!fl->ahead || complete(fl));
 }
 
-/* Room for one more: what nobody waits for goes. */
+/* Not under way, and no device asks: ahead_tick() brings it back. */
 static bool
-make_room(struct fills *fs)
+can_wait(const struct fill *fl)
 {
-	struct fill *fl, *unused = NULL;
+	return fl->runs == 0 && fl->jobs == 0 && fl->list_get == NULL &&
+	    fl->wants_n == 0 && !fl->dropped;
+}
+
+/* Room for one more: what nobody waits for goes, for a device also what is to
+ * be fetched ahead. */
+static bool
+make_room(struct fills *fs, bool device)
+{
+	struct fill *fl, *unused = NULL, *ahead = NULL;
 	size_t n = 0;
 
 	TAILQ_FOREACH(fl, &fs->list, link)
@@ -87,9 +96,13 @@ make_room(struct fills *fs)
 		n++;
 		if (unused == NULL && is_unused(fl))
 			unused = fl;
+		if (ahead == NULL && device && can_wait(fl))
+			ahead = fl;
 	}
 	if (n < FILLS_MAX)
 		return true;
+	if (unused == NULL)
+		unused = ahead;
 	if (unused != NULL)
 		fill_free(unused);
 	return unused != NULL;
@@ -97,7 +110,7 @@ make_room(struct fills *fs)
 
 /* Find or make it, if a manifest has it. */
 static struct fill *
-fill_get(struct fills *fs, const uint8_t sha256[32])
+fill_get(struct fills *fs, const uint8_t sha256[32], bool device)
 {
 	struct fill *fl = fill_find(fs, sha256);
 	const struct fw_feed *fd;
@@ -107,7 +120,7 @@ fill_get(struct fills *fs, const uint8_t sha256[32])
 	if (fl != NULL)
 		return fl->dropped ? NULL : fl;
 	mf = feeds_find(fs->f, sha256, &fd);
-	if (mf == NULL || !make_room(fs))
+	if (mf == NULL || !make_room(fs, device))
 		return NULL;
 	fl = xcalloc(1, sizeof(*fl));
 	fl->fs = fs;
@@ -356,7 +369,7 @@ void
 fills_want(
     struct fills *fs, const uint8_t sha256[32], size_t first, size_t count)
 {
-	struct fill *fl = fill_get(fs, sha256);
+	struct fill *fl = fill_get(fs, sha256, true);
 
 	if (fl == NULL || first >= fl->slices || count == 0)
 		return;
@@ -374,7 +387,7 @@ fills_want(
 void
 fills_ahead(struct fills *fs, const uint8_t sha256[32])
 {
-	struct fill *fl = fill_get(fs, sha256);
+	struct fill *fl = fill_get(fs, sha256, false);
 
 	if (fl == NULL || fl->ahead)
 		return;
@@ -385,7 +398,7 @@ fills_ahead(struct fills *fs, const uint8_t sha256[32])
 void
 fills_adopt(struct fills *fs, const uint8_t sha256[32])
 {
-	struct fill *fl = fill_get(fs, sha256);
+	struct fill *fl = fill_get(fs, sha256, false);
 
 	if (fl != NULL)
 		fl->adopt = true;
