@@ -308,7 +308,7 @@ ran_restore(void *arg)
 
 	if (!f->stopping) {
 		for (size_t i = 0; i < r->n; i++)
-			if (!feed_restore(f, &r->v[i]))
+			if (!feed_restore(f, &r->v[i]) && !f->keys_lost)
 				distrust(f, &r->v[i]);
 		if (f->products_n == 0)
 			take_products(f, products);
@@ -481,12 +481,20 @@ static void
 take_settings(struct firmware *f)
 {
 	const struct gateway_conf *c = f->agent->conf;
+	struct minisign_public keys[PUBLISHER_KEYS_MAX];
+	size_t n = 0;
 	char *why = NULL;
+	int rc = publisher_keys_load(c->publisher_key, keys, &n, &why);
 
-	if (publisher_keys_load(c->publisher_key, f->keys, &f->keys_n, &why) !=
-	    0) {
-		f->keys_n = 0;
-		log_error("publisher_key: %s; no firmware is taken", why);
+	/* A file that cannot be read distrusts nothing. */
+	f->keys_lost = rc != 0;
+	if (rc == 0) {
+		memcpy(f->keys, keys, n * sizeof(keys[0]));
+		f->keys_n = n;
+	} else {
+		log_error("publisher_key: %s; %s", why,
+		    f->keys_n > 0 ? "those known go on"
+				  : "no firmware is taken");
 		free(why);
 	}
 	/* Mirrors have a quarter (mirror_fetch.c). */
