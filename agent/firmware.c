@@ -76,7 +76,7 @@ keep_value(struct firmware *f, const char *name, char *value)
 void
 firmware_tell(struct firmware *f, const char *fmt, ...)
 {
-	char msg[512];
+	char msg[2048]; /* the path of a mirror has 1024 */
 	va_list ap;
 
 	va_start(ap, fmt);
@@ -90,6 +90,13 @@ firmware_now(const struct firmware *f)
 {
 	return (clock_wall_ms() + signer_clock_offset_ms(f->agent->signer)) /
 	    1000;
+}
+
+uint64_t
+firmware_limit(const struct gateway_conf *c)
+{
+	return (uint64_t)(c->mirrors_n > 0 ? c->cache_size - c->cache_size / 4
+					   : c->cache_size);
 }
 
 bool
@@ -497,10 +504,7 @@ take_settings(struct firmware *f)
 				  : "no firmware is taken");
 		free(why);
 	}
-	/* Mirrors have a quarter (mirror_fetch.c). */
-	cache_set_limit(f->cache,
-	    (uint64_t)(c->mirrors_n > 0 ? c->cache_size - c->cache_size / 4
-					: c->cache_size));
+	cache_set_limit(f->cache, firmware_limit(c));
 	fills_rate(f->fills, c->rate_limit == CONF_NONE ? 0 : c->rate_limit);
 	cache_set_floor(f->cache, floor_of(c));
 }

@@ -90,6 +90,8 @@ void firmware_tell(struct firmware *f, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 /* Unix seconds by the signer's clock where that is known. */
 int64_t firmware_now(const struct firmware *f);
+/* Octets of blobs: mirrors have their part (mirror_fetch.c). */
+uint64_t firmware_limit(const struct gateway_conf *c);
 bool firmware_in_policy(const struct firmware *f, const char *product);
 
 /* ---- manifest_feed.c ----------------------------------------------------- */

@@ -206,7 +206,7 @@ static void
 choose(struct ahead_job *j)
 {
 	struct firmware *f = j->h->f;
-	uint64_t limit = (uint64_t)f->agent->conf->cache_size;
+	uint64_t limit = firmware_limit(f->agent->conf);
 	const struct fw_feed *fd;
 
 	j->pins = xcalloc(PINS_MAX, sizeof(*j->pins));

@@ -129,7 +129,11 @@ looked(struct fill *fl, struct fill_job *j)
 {
 	if (j->rc == -ENOSPC) {
 		firmware_tell(fl->fs->f, "room %" PRIu64, j->short_of);
-		fl->retry_ms = clock_ms() + 1000;
+		/* Each try makes a file: who only fetches ahead has time. */
+		fl->wait_ms =
+		    backoff_next(fl->wait_ms, CAP_MS, arc4random_uniform);
+		fl->retry_ms =
+		    clock_ms() + (fl->wants_n > 0 ? 1000 : fl->wait_ms);
 		return;
 	}
 	if (j->rc == -EDQUOT || j->rc == -EINVAL ||
