@@ -35,6 +35,8 @@
 #define PARALLEL 4
 #define WAITING_MAX 64
 #define PIECE (256 * 1024)
+#define MARGIN (1 << 20) /* of the disk, above the floor */
+#define BLOCK 4096
 #define WHOLE_MS 3600000
 #define LEAST_RATE 512
 #define LEAST_S 30
@@ -231,9 +233,13 @@ list_folder(struct kept_list *l, const char *dir)
 			body.st_size = 0;
 		*dot = '.';
 		l->v = xrealloc(l->v, (l->n + 1) * sizeof(*l->v));
-		l->v[l->n++] =
-		    (struct kept){ path, (uint64_t)body.st_size, st.st_mtime };
-		l->sum += (uint64_t)body.st_size;
+		/* What it takes of the disk, its .json too: there may be
+		 * any number of small ones. */
+		l->v[l->n++] = (struct kept){ path,
+			((uint64_t)body.st_size + BLOCK - 1) / BLOCK * BLOCK +
+			    BLOCK,
+			st.st_mtime };
+		l->sum += l->v[l->n - 1].size;
 	}
 	if (d != NULL)
 		closedir(d);
@@ -312,7 +318,10 @@ run_piece(void *arg)
 	*strrchr(all, '/') = '\0';
 	make_room(all, x->limit, x->size);
 	free(all);
-	if (x->fd < 0)
+	/* Uploads go first for the disk. */
+	if (cache_disk_room(x->m->f->cache) < n + MARGIN)
+		x->rc = -ENOSPC;
+	if (x->rc == 0 && x->fd < 0)
 		x->rc = open_aside(x);
 	while (n > 0 && x->rc == 0) {
 		ssize_t k = write(x->fd, p, n);
