@@ -48,6 +48,7 @@ struct xfer {
 	size_t body_n, body_size, body_max;
 	char *refused; /* address that may not be connected to */
 	bool too_long, allow_private, paused;
+	struct event *broken; /* the sink refused within xfer_resume() */
 	char error[CURL_ERROR_SIZE];
 };
 
@@ -270,6 +271,8 @@ xfer_free(struct xfer *t)
 {
 	curl_multi_remove_handle(t->x->multi, t->easy);
 	curl_easy_cleanup(t->easy);
+	if (t->broken != NULL)
+		event_free(t->broken);
 	curl_slist_free_all(t->headers);
 	free(t->refused);
 	free(t->text);
@@ -559,13 +562,26 @@ xfer_start(
 	return t;
 }
 
+static void
+on_broken(evutil_socket_t fd, short what, void *arg)
+{
+	xfer_end(arg, CURLE_WRITE_ERROR);
+}
+
+/* libcurl calls the sink from within; what that refuses it tells us alone and
+ * leaves the transfer without a socket and a timer. */
 void
 xfer_resume(struct xfer *t)
 {
-	if (!t->paused)
+	struct timeval now = { 0, 0 };
+
+	if (!t->paused || t->broken != NULL)
 		return;
 	t->paused = false;
-	curl_easy_pause(t->easy, CURLPAUSE_CONT);
+	if (curl_easy_pause(t->easy, CURLPAUSE_CONT) == CURLE_OK)
+		return;
+	t->broken = evtimer_new(t->x->base, on_broken, t);
+	event_add(t->broken, &now);
 }
 
 void
