@@ -216,6 +216,8 @@ pool_busy(const struct pool *p)
 void
 pool_free(struct pool *p)
 {
+	struct job *j;
+
 	if (p == NULL)
 		return;
 	pthread_mutex_lock(&p->lock);
@@ -225,6 +227,13 @@ pool_free(struct pool *p)
 	for (unsigned i = 0; i < p->threads_n; i++)
 		pthread_join(p->threads[i], NULL);
 	reap(p);
+	/* What those who were told submitted: there is no thread any more. */
+	while ((j = TAILQ_FIRST(&p->waiting)) != NULL) {
+		TAILQ_REMOVE(&p->waiting, j, link);
+		j->run(j->arg);
+		TAILQ_INSERT_TAIL(&p->ran, j, link);
+		reap(p);
+	}
 	event_free(p->ev);
 	close(p->fd);
 	pthread_cond_destroy(&p->more);
