@@ -158,8 +158,12 @@ fill_run_over(struct fill *fl, struct run *r, bool short_of)
 		fl->state = fl->jobs > 0 ? fl->state : FILL_NEW;
 		fill_trouble(fl, r->local == -ENOENT ? 0 : 5000);
 	} else if (short_of || r->why[0] != '\0') {
-		fw_origins_failed(
-		    o, r->from, r->why[0] != '\0' ? r->why : "sent too little");
+		if (r->status == 404 || r->status == 410)
+			log_warn("firmware %s: %s has it not", fl->path,
+			    fw_from_name(r->from));
+		else
+			fw_origins_failed(o, r->from,
+			    r->why[0] != '\0' ? r->why : "sent too little");
 		while (i < r->first + r->n && bit_get(fl->bitmap, i))
 			i++;
 		if (short_of)

@@ -234,7 +234,12 @@ on_list(const struct fw_result *r, void *arg)
 	}
 	if (why == NULL)
 		why = "its slice list is not what was published";
-	fw_origins_failed(fs->f->origins, fl->list_from, why);
+	/* One that lacks this file may have all others. */
+	if (r->status == 404 || r->status == 410)
+		log_warn("firmware %s: %s has no list of it", fl->path,
+		    fw_from_name(fl->list_from));
+	else
+		fw_origins_failed(fs->f->origins, fl->list_from, why);
 	fl->list_without |= FW_BIT(fl->list_from);
 	fills_plan(fs);
 }

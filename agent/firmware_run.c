@@ -276,6 +276,7 @@ on_end(const struct fw_result *x, void *arg)
 	struct run *r = arg;
 
 	r->get = NULL;
+	r->status = x->status;
 	if (r->why[0] == '\0' && (x->rc != 0 || x->why != NULL))
 		snprintf(r->why, sizeof(r->why), "%s",
 		    x->why != NULL ? x->why : strerror(-x->rc));

@@ -70,6 +70,7 @@ struct run {
 	enum fw_from from;
 	size_t first, n;
 	bool ahead;
+	int status;         /* of the answer */
 	struct fw_get *get;  /* NULL: over */
 	struct run_job *job; /* slices being written */
 	char *buf;           /* the slice that arrives */
