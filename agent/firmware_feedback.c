@@ -39,6 +39,7 @@ struct feedback {
 	struct told *v; /* by id; a job under way reads it */
 	size_t n;
 	bool busy;
+	size_t max; /* rows of a batch; fewer after one was refused */
 	int64_t due_ms, wait_ms;
 	uint64_t txn;          /* of the cache, when nothing was left to tell */
 	struct look_job *sent; /* what is being told */
@@ -51,7 +52,7 @@ struct look_job {
 	uint64_t txn;
 	struct told row[BATCH_MAX];
 	char *json[BATCH_MAX];
-	size_t n;
+	size_t n, max;
 	bool more;
 };
 
@@ -110,7 +111,7 @@ on_device(const char *id, const char *json, void *arg)
 
 	if ((t != NULL && t->sum == sum) || !id_ok(id))
 		return 0;
-	if (j->n == BATCH_MAX) {
+	if (j->n == j->max) {
 		j->more = true;
 		return 1;
 	}
@@ -201,10 +202,17 @@ on_told(const struct signer_answer *a, void *arg)
 		job_free(j);
 		return;
 	}
+	if (refused && j->n > 1) { /* one by one: which is it? */
+		fb->max = 1;
+		again(fb, 0);
+		job_free(j);
+		return;
+	}
 	if (refused)
-		log_warn(
-		    "firmware: the signer refuses what %zu devices run: %s",
-		    j->n, a->error);
+		log_warn("firmware: the signer refuses what a device runs: %s",
+		    a->error);
+	else
+		fb->max = fb->max * 2 < BATCH_MAX ? fb->max * 2 : BATCH_MAX;
 	mark_told(fb, j);
 	fb->wait_ms = 0;
 	if (!j->more)
@@ -266,6 +274,7 @@ feedback_tick(struct feedback *fb)
 	fb->busy = true;
 	j = xcalloc(1, sizeof(*j));
 	j->fb = fb;
+	j->max = fb->max;
 	j->txn = txn;
 	pool_run(fb->f->pool, run_look, ran_look, j);
 }
@@ -276,6 +285,7 @@ feedback_new(struct firmware *f)
 	struct feedback *fb = xcalloc(1, sizeof(*fb));
 
 	fb->f = f;
+	fb->max = BATCH_MAX;
 	return fb;
 }
 
