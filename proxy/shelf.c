@@ -67,13 +67,18 @@ shelf_free(struct shelf *s)
 	free(s);
 }
 
+/* Manifests may name one hash with different sizes or lists: one of them is
+ * wrong, and its readers get nothing of the other's. */
 static struct blob *
-find(struct shelf *s, const uint8_t sha256[32])
+find(struct shelf *s, const uint8_t sha256[32], const uint8_t list_sha256[32],
+    uint64_t size)
 {
 	struct blob *b;
 
 	LIST_FOREACH(b, &s->buckets[sha256[0] % BLOBS_BUCKETS], link)
-	if (!b->gone && memcmp(b->sha256, sha256, 32) == 0)
+	if (!b->gone && b->size == size &&
+	    memcmp(b->sha256, sha256, 32) == 0 &&
+	    memcmp(b->list_sha256, list_sha256, 32) == 0)
 		break;
 	return b;
 }
@@ -137,7 +142,7 @@ blob_job_done(struct blob *b)
 struct look {
 	struct blob *b;
 	struct cache **cache;
-	uint8_t sha256[32];
+	uint8_t sha256[32], list_sha256[32];
 	uint64_t size;
 	bool open, touch; /* in: the file is to be opened, the row touched */
 	int rc, fd;
@@ -160,7 +165,8 @@ run_look(void *arg)
 	    : -EAGAIN;
 	if (l->rc != 0)
 		return;
-	if (l->row.size != l->size) {
+	if (l->row.size != l->size ||
+	    memcmp(l->row.list_sha256, l->list_sha256, 32) != 0) {
 		cache_blob_free(&l->row);
 		l->rc = -EBADMSG;
 		return;
@@ -246,6 +252,7 @@ blob_look(struct blob *b)
 	l->b = b;
 	l->cache = b->shelf->cache;
 	memcpy(l->sha256, b->sha256, 32);
+	memcpy(l->list_sha256, b->list_sha256, 32);
 	l->size = b->size;
 	l->open = b->fd < 0;
 	l->now_s = now_s;
@@ -290,14 +297,15 @@ blob_watch(struct blob *b)
 
 void
 shelf_open(struct shelf *s, struct shelf_reader *r, const uint8_t sha256[32],
-    uint64_t size)
+    const uint8_t list_sha256[32], uint64_t size)
 {
-	struct blob *b = find(s, sha256);
+	struct blob *b = find(s, sha256, list_sha256, size);
 
 	if (b == NULL) {
 		b = xcalloc(1, sizeof(*b));
 		b->shelf = s;
 		memcpy(b->sha256, sha256, 32);
+		memcpy(b->list_sha256, list_sha256, 32);
 		hex_encode(sha256, 32, b->hex);
 		b->size = size;
 		b->slices = slices_count(size);

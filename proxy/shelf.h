@@ -60,8 +60,10 @@ struct shelf_reader {
 	/* Something has changed: try again. Called on the loop. */
 	void (*ready)(struct shelf_reader *r);
 };
+/* list_sha256: of the slice list, as the manifest has it that the reader goes
+ * by; what the cache holds under another list is nothing to it. */
 void shelf_open(struct shelf *s, struct shelf_reader *r,
-    const uint8_t sha256[32], uint64_t size);
+    const uint8_t sha256[32], const uint8_t list_sha256[32], uint64_t size);
 void shelf_close(struct shelf_reader *r);
 
 enum shelf_answer {

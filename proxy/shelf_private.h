@@ -19,7 +19,7 @@ struct blob {
 	LIST_ENTRY(blob) link; /* of its bucket */
 	TAILQ_ENTRY(blob) idle_link;
 	struct shelf *shelf;
-	uint8_t sha256[32];
+	uint8_t sha256[32], list_sha256[32];
 	char hex[65];
 	uint64_t size;
 	size_t slices;
