@@ -41,6 +41,7 @@ struct load {
 	struct firmware *fw;
 	const struct catalog *old;
 	char *keys;
+	bool anew; /* verify all; after run_load(): that is still to be done */
 	int rc;
 	uint64_t txn;
 	struct catalog *cat;
@@ -54,13 +55,17 @@ run_load(void *arg)
 	struct minisign_public keys[PUBLISHER_KEYS_MAX];
 	char *why = NULL;
 	size_t n = 0;
+	bool known = l->keys == NULL ||
+	    publisher_keys_load(l->keys, keys, &n, &why) == 0;
 
 	l->txn = cache_last_txn(l->fw->cache);
-	if (l->keys != NULL &&
-	    publisher_keys_load(l->keys, keys, &n, &why) != 0)
+	if (!known)
 		log_error("[firmware] publisher_key: %s", why);
 	free(why);
-	l->rc = catalog_load(l->fw->cache, l->old, keys, n, &l->cat);
+	/* Other keys may not trust what those of before did. */
+	l->rc = catalog_load(l->fw->cache, l->anew && known ? NULL : l->old,
+	    keys, n, &l->cat);
+	l->anew = l->anew && (!known || l->rc != 0);
 	cache_totals(l->fw->cache, &l->totals);
 }
 
@@ -74,6 +79,7 @@ on_loaded(void *arg)
 	struct catalog *old = fw->catalog;
 
 	fw->loading = false;
+	fw->other_keys = fw->other_keys || l->anew;
 	if (l->rc != 0) {
 		log_error("firmware: the cache's manifests cannot be read: %s",
 		    strerror(-l->rc));
@@ -102,6 +108,8 @@ load_catalog(struct firmware *fw)
 	l = xcalloc(1, sizeof(*l));
 	l->fw = fw;
 	l->old = fw->catalog;
+	l->anew = fw->other_keys;
+	fw->other_keys = false;
 	l->keys = keys != NULL ? xstrdup(keys) : NULL;
 	fw->loading = true;
 	pool_run(fw->disk, run_load, on_loaded, l);
@@ -246,26 +254,15 @@ firmware_free(struct firmware *fw)
 	free(fw);
 }
 
-static void
-run_limit(void *arg)
-{
-	struct firmware *fw = arg;
-
-	cache_set_limit(fw->cache, (uint64_t)fw->px->conf->cache_size);
-}
-
-static void
-on_limit(void *arg)
-{
-}
-
 void
 firmware_reload(struct firmware *fw)
 {
+	fw->other_keys = true; /* maybe */
 	if (fw->cache == NULL)
 		return;
-	pool_run(fw->disk, run_limit, on_limit, fw);
-	load_catalog(fw); /* other keys, maybe */
+	/* Here: a thread could look when the settings are gone already. */
+	cache_set_limit(fw->cache, (uint64_t)fw->px->conf->cache_size);
+	load_catalog(fw);
 }
 
 void

@@ -44,6 +44,7 @@ struct firmware {
 	struct mirrors *mirrors;
 	struct evbuffer *copy; /* empty between calls */
 	bool opening, loading, load_again, closing;
+	bool other_keys; /* all manifests are to be verified again */
 	int64_t open_at_ms, asked_ms;
 	uint64_t txn; /* of the index when the catalog was read */
 	struct cache_totals totals;
