@@ -204,6 +204,7 @@ struct http_server {
 	int64_t wheel_ms; /* slots before it were looked at */
 	int64_t now;      /* clock_ms() of this turn */
 	size_t ahead;     /* octets of all connections' ahead */
+	size_t collected; /* and of all their collects */
 	uint64_t seed;    /* of the address table */
 	LIST_HEAD(, address) addresses[ADDRESSES];
 	int64_t told_ms; /* a line of refusal was logged */

@@ -33,6 +33,19 @@ request_new(struct conn *c, struct http_head *head)
 	return rq;
 }
 
+static void
+collect_drop(struct http_request *rq)
+{
+	struct http_collect *k = rq->collect;
+
+	if (k == NULL)
+		return;
+	rq->conn->hs->collected -= k->size;
+	free(k->buf);
+	k->buf = NULL;
+	k->n = k->size = 0;
+}
+
 void
 request_free(struct http_request *rq)
 {
@@ -43,8 +56,7 @@ request_free(struct http_request *rq)
 		free(q->text);
 		free(q);
 	}
-	if (rq->collect != NULL)
-		free(rq->collect->buf);
+	collect_drop(rq);
 	free(rq->collect);
 	free(rq->reply.fields);
 	http_head_fini(&rq->head);
@@ -400,18 +412,39 @@ too_large(struct http_request *rq)
 	http_reply_error(rq, 413, "the body is too large", NULL);
 }
 
+/* Room for n more and a NUL; false: there are too many bodies. */
+static bool
+collect_grow(struct http_request *rq, struct http_collect *k, size_t n)
+{
+	struct http_server *hs = rq->conn->hs;
+	size_t size = 2 * (k->n + n + 1), max = hs->set.collect_max;
+
+	if (k->n + n + 1 <= k->size)
+		return true;
+	if (max != 0 && hs->collected - k->size + size > max)
+		return false;
+	hs->collected += size - k->size;
+	k->size = size;
+	k->buf = xrealloc(k->buf, size);
+	return true;
+}
+
 static int
 on_collect_data(struct http_request *rq, const char *p, size_t n, void *arg)
 {
 	struct http_collect *k = arg;
 
 	if (n > k->max - k->n) {
+		collect_drop(rq);
 		too_large(rq);
 		return 0;
 	}
-	if (k->n + n + 1 > k->size) {
-		k->size = 2 * (k->n + n + 1);
-		k->buf = xrealloc(k->buf, k->size);
+	if (!collect_grow(rq, k, n)) {
+		collect_drop(rq);
+		http_reply_header(rq, "Retry-After", "10");
+		http_reply_error(
+		    rq, 503, "too many bodies are on their way", NULL);
+		return 0;
 	}
 	memcpy(k->buf + k->n, p, n);
 	k->n += n;

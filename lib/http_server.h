@@ -39,6 +39,9 @@ struct http_settings {
 	unsigned max_per_address; /* 0: no limit; unix sockets are exempt */
 	uint64_t drain_max;       /* octets read and dropped after a refusal */
 	int64_t drain_ms;         /* and for how long */
+	/* octets of all bodies that http_request_collect() holds at a time; the
+	 * next ones are answered 503. 0: no bound */
+	size_t collect_max;
 	bool close_delimited; /* HTTP/1.0 bodies without a length end at EOF */
 };
 

@@ -68,6 +68,7 @@ static const struct http_route control_routes[] = {
 };
 // clang-format on
 #define HOUSEWORK_S 1
+#define COLLECT_MAX (4u << 20) /* of all feedback that devices send at once */
 #define OWN_FILES 96 /* spool, index, folders, sockets of our own */
 #define N(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -131,6 +132,7 @@ settings_of(const struct gateway_conf *c)
 	http_settings_default(&s);
 	s.head_timeout_ms = c->head_timeout_ms;
 	s.min_rate = (uint64_t)c->min_rate;
+	s.collect_max = COLLECT_MAX;
 	s.max_connections = connections_of(c);
 	s.max_per_address =
 	    c->max_per_address != CONF_NONE ? (unsigned)c->max_per_address : 0;
