@@ -36,8 +36,16 @@
 #define LOOK_EVERY_MS 1000
 #define META_MAX 8192
 #define READ_N 262144
+#define READ_LEAST 4096
+#define READ_ALL (4u << 20) /* octets in memory for all of them */
 #define TOUCH_S 3600
 #define TYPE "application/octet-stream"
+
+/* Octets on their way; the request may be over before they are gone. */
+struct held {
+	struct mirrored *x; /* NULL: gone */
+	char data[];
+};
 
 /* A request. It looks for the file, rings the agent and looks again. */
 struct mirrored {
@@ -56,13 +64,14 @@ struct mirrored {
 	struct range list[RANGES_MAX];
 	uint64_t length;
 	/* of a read that is under way */
-	char *data;
+	struct held *held; /* NULL: none, nothing of it is queued */
 	uint64_t off;
 	ssize_t n;
 };
 struct mirrors {
 	struct firmware *fw;
 	TAILQ_HEAD(, mirrored) all;
+	size_t n; /* of them */
 	uint64_t requests, hits;
 };
 
@@ -90,6 +99,9 @@ mirrored_free(struct mirrored *x)
 	if (x->rq != NULL || x->looking || x->reading)
 		return;
 	TAILQ_REMOVE(&x->m->all, x, link);
+	x->m->n--;
+	if (x->held != NULL)
+		x->held->x = NULL;
 	if (x->fd >= 0)
 		close(x->fd);
 	free(x->name);
@@ -117,14 +129,19 @@ run_read(void *arg)
 	struct mirrored *x = arg;
 
 	do
-		x->n = pread(x->fd, x->data, (size_t)x->n, (off_t)x->off);
+		x->n =
+		    pread(x->fd, x->held->data, (size_t)x->n, (off_t)x->off);
 	while (x->n < 0 && errno == EINTR);
 }
 
 static void
 on_sent(const void *data, size_t n, void *arg)
 {
-	free(arg);
+	struct held *h = arg;
+
+	if (h->x != NULL)
+		h->x->held = NULL;
+	free(h);
 }
 
 static void
@@ -137,34 +154,47 @@ on_read(void *arg)
 		abort();
 	x->reading = false;
 	if (x->rq == NULL || x->n <= 0) {
-		free(x->data);
+		free(x->held);
+		x->held = NULL;
 		if (x->rq != NULL)
 			http_reply_abort(x->rq);
 	} else {
 		evbuffer_add_reference(
-		    b, x->data, (size_t)x->n, on_sent, x->data);
+		    b, x->held->data, (size_t)x->n, on_sent, x->held);
 		http_reply_write(x->rq, b);
 	}
 	evbuffer_free(b);
 	mirrored_free(x);
 }
 
+/* Of one read: the less the more of them there are, so that slow clients do
+ * not fill the memory. */
+static size_t
+read_size(const struct mirrors *m)
+{
+	size_t n = READ_ALL / (m->n > 0 ? m->n : 1);
+
+	return n > READ_N ? READ_N : n < READ_LEAST ? READ_LEAST : n;
+}
+
 static void
 on_room(struct http_request *rq, void *arg)
 {
 	struct mirrored *x = arg;
+	size_t most = read_size(x->m);
 	struct ranges_piece p;
 	struct evbuffer *b;
 
-	if (x->reading)
+	if (x->held != NULL) /* comes back when that is on its way */
 		return;
 	ranges_piece(&x->body, x->length - http_reply_left(rq), &p);
 	if (p.n == 0) {
 		http_reply_end(rq);
 	} else if (p.file) {
-		x->n = p.n < READ_N ? (ssize_t)p.n : READ_N;
+		x->n = (ssize_t)(p.n < most ? p.n : most);
 		x->off = p.off;
-		x->data = xmalloc((size_t)x->n);
+		x->held = xmalloc(sizeof(*x->held) + (size_t)x->n);
+		x->held->x = x;
 		x->reading = true;
 		pool_run(x->m->fw->readers, run_read, on_read, x);
 	} else {
@@ -459,6 +489,7 @@ on_mirror(struct http_request *rq, void *arg)
 	free(dir);
 	x->since_ms = clock_ms();
 	TAILQ_INSERT_TAIL(&x->m->all, x, link);
+	x->m->n++;
 	http_request_on_done(rq, on_done, x);
 	look(x);
 }
