@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,10 @@
 
 struct db {
 	MDB_env *env;
+	/* The same for db_last_txn(), which other threads may call: NULL while
+	 * the environment is opened, closed or its map moved. */
+	pthread_mutex_t mutex;
+	MDB_env *shown;
 	char *dir;
 	uint64_t map_size;
 	const char *const *tables;
@@ -145,6 +150,14 @@ add_last(struct db *db)
 	return rc;
 }
 
+static void
+show(struct db *db, MDB_env *env)
+{
+	pthread_mutex_lock(&db->mutex);
+	db->shown = env;
+	pthread_mutex_unlock(&db->mutex);
+}
+
 static int
 env_and_tables(struct db *db)
 {
@@ -162,6 +175,7 @@ env_and_tables(struct db *db)
 		mdb_env_close(db->env);
 		db->env = NULL;
 	}
+	show(db, db->env);
 	return rc;
 }
 
@@ -185,8 +199,10 @@ db_open(const char *dir, uint64_t map_size, const char *const *tables,
 	db->tables = tables;
 	db->tables_n = tables_n;
 	db->dbis = dbis;
+	pthread_mutex_init(&db->mutex, NULL);
 	rc = env_and_tables(db);
 	if (rc != 0) {
+		pthread_mutex_destroy(&db->mutex);
 		free(db->dir);
 		free(db);
 		return rc;
@@ -310,6 +326,7 @@ db_close(struct db *db)
 		return;
 	if (db->env != NULL)
 		mdb_env_close(db->env);
+	pthread_mutex_destroy(&db->mutex);
 	free(db->dir);
 	free(db);
 }
@@ -334,6 +351,7 @@ db_reopen(struct db *db)
 {
 	int rc;
 
+	show(db, NULL);
 	if (db->env != NULL)
 		mdb_env_close(db->env);
 	db->env = NULL;
@@ -361,9 +379,11 @@ begin(struct db *db, unsigned flags, MDB_txn **txn_out)
 		if (db->env == NULL && env_and_tables(db) != 0)
 			return -EIO;
 		rc = mdb_txn_begin(db->env, NULL, flags, txn_out);
-		if (rc == MDB_MAP_RESIZED)
+		if (rc == MDB_MAP_RESIZED) {
+			show(db, NULL);
 			mdb_env_set_mapsize(db->env, 0);
-		else if (rc == MDB_READERS_FULL)
+			show(db, db->env);
+		} else if (rc == MDB_READERS_FULL)
 			mdb_reader_check(db->env, NULL);
 		else if (rc == MDB_PANIC && reopen(db) != 0)
 			return -EIO;
@@ -405,10 +425,13 @@ uint64_t
 db_last_txn(struct db *db)
 {
 	MDB_envinfo info;
+	uint64_t txn = 0;
 
-	if (db->env == NULL || mdb_env_info(db->env, &info) != 0)
-		return 0;
-	return info.me_last_txnid;
+	pthread_mutex_lock(&db->mutex);
+	if (db->shown != NULL && mdb_env_info(db->shown, &info) == 0)
+		txn = info.me_last_txnid;
+	pthread_mutex_unlock(&db->mutex);
+	return txn;
 }
 
 void
