@@ -213,7 +213,7 @@ start_run(struct fill *fl, size_t m, size_t max, bool ahead)
 		return false;
 	if (room < (uint64_t)n * FIRMWARE_SLICE + ROOM_MARGIN) {
 		firmware_tell(
-		    fl->fs->f, "room %" PRIu64, (uint64_t)n * FIRMWARE_SLICE);
+		    fl->fs->f, "disk %" PRIu64, (uint64_t)n * FIRMWARE_SLICE);
 		fill_trouble(fl, 5000);
 		return false;
 	}

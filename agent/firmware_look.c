@@ -146,7 +146,7 @@ looked(struct fill *fl, struct fill_job *j)
 				  "this content"
 				: strerror(-j->rc));
 		if (j->rc == -EDQUOT)
-			firmware_tell(fl->fs->f, "room %" PRIu64, fl->size);
+			firmware_tell(fl->fs->f, "disk %" PRIu64, fl->size);
 		fl->wait_ms =
 		    backoff_next(fl->wait_ms, CAP_MS, arc4random_uniform);
 		fill_trouble(fl, fl->wait_ms);

@@ -353,7 +353,10 @@ firmware_told(struct firmware *fw, const char *msg)
 		on_trouble(fw, hex, retry);
 	} else if (sscanf(msg, "room %llu", &octets) == 1) {
 		if (fw->cache != NULL)
-			shelf_evict(fw->shelf, octets);
+			shelf_evict(fw->shelf, octets, false);
+	} else if (sscanf(msg, "disk %llu", &octets) == 1) {
+		if (fw->cache != NULL)
+			shelf_evict(fw->shelf, octets, true);
 	} else {
 		return false;
 	}

@@ -47,8 +47,9 @@ void shelf_free(struct shelf *s);
 void shelf_tick(struct shelf *s, int64_t now_ms);
 /* The agent says that a blob has changed; NULL: any may have. */
 void shelf_look(struct shelf *s, const uint8_t sha256[32]);
-/* Make room for so many octets under the cache's limit, on the disk thread. */
-void shelf_evict(struct shelf *s, uint64_t octets);
+/* Make room for so many octets under the cache's limit, or free so many of the
+ * disk; on the disk thread. */
+void shelf_evict(struct shelf *s, uint64_t octets, bool disk);
 void shelf_counts(const struct shelf *s, struct shelf_counts *c_out);
 
 /* One reader of a blob; embedded in what reads. */
