@@ -242,6 +242,7 @@ firmware_free(struct firmware *fw)
 	if (fw->cache != NULL)
 		fleet_flush(fw->fleet);
 	fw->closing = true; /* what is called back now begins nothing more */
+	shelf_stop(fw->shelf);
 	pool_free(fw->readers);
 	pool_free(fw->disk);
 	mirrors_free(fw->mirrors);

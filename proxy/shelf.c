@@ -57,6 +57,12 @@ blob_forget_idle(struct shelf *s, unsigned keep)
 }
 
 void
+shelf_stop(struct shelf *s)
+{
+	s->stopping = true;
+}
+
+void
 shelf_free(struct shelf *s)
 {
 	if (s == NULL)
@@ -246,7 +252,7 @@ blob_look(struct blob *b)
 	int64_t now_s = clock_wall_ms() / 1000;
 
 	b->again = b->looking;
-	if (b->looking || b->gone)
+	if (b->looking || b->gone || b->shelf->stopping)
 		return;
 	l = xcalloc(1, sizeof(*l));
 	l->b = b;

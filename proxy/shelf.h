@@ -41,6 +41,8 @@ struct shelf_counts {
 /* *cache is used on disk's one thread only, and may still be NULL. */
 struct shelf *shelf_new(struct pool *disk, struct pool *readers,
     struct cache **cache, const struct shelf_calls *calls);
+/* No reader is left and the pools are about to go: begin nothing more. */
+void shelf_stop(struct shelf *s);
 /* No reader is left, and no job. NULL is accepted. */
 void shelf_free(struct shelf *s);
 /* Once a second: look again for those who wait. */

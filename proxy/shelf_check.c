@@ -229,7 +229,7 @@ check_start(struct blob *b, size_t slice)
 	struct shelf *s = b->shelf;
 	struct check *c;
 
-	if (b->list == NULL || b->gone)
+	if (b->list == NULL || b->gone || s->stopping)
 		return;
 	LIST_FOREACH(c, &b->checks, link)
 	if (c->slice == slice)

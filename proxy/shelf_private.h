@@ -54,6 +54,7 @@ struct shelf {
 	TAILQ_HEAD(, blob)
 	idle; /* without readers, least recently used first */
 	unsigned idle_n, copies;
+	bool stopping;
 	bool starved; /* a check waits for a copy to be given back */
 	struct {
 		bool running;
