@@ -32,7 +32,6 @@ struct fill_job {
 	size_t list_n;
 	bool put_list;
 	size_t adopted;
-	uint64_t short_of;
 	int rc;
 };
 
@@ -85,11 +84,8 @@ run_look(void *arg)
 	struct fill_job *j = arg;
 	struct cache_blob have;
 
-	if (j->add) {
+	if (j->add)
 		j->rc = cache_blob_add(j->cache, &j->b);
-		if (j->rc == -ENOSPC)
-			j->short_of = cache_short_of(j->cache, j->b.size);
-	}
 	if (j->rc >= 0 && j->put_list) {
 		j->rc =
 		    cache_list_put(j->cache, j->b.sha256, j->list, j->list_n);
@@ -128,7 +124,8 @@ static void
 looked(struct fill *fl, struct fill_job *j)
 {
 	if (j->rc == -ENOSPC) {
-		firmware_tell(fl->fs->f, "room %" PRIu64, j->short_of);
+		/* all of it: the proxy itself counts what is free */
+		firmware_tell(fl->fs->f, "room %" PRIu64, fl->size);
 		/* Each try makes a file: who only fetches ahead has time. */
 		fl->wait_ms =
 		    backoff_next(fl->wait_ms, CAP_MS, arc4random_uniform);
