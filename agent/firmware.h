@@ -59,7 +59,7 @@ struct firmware {
 	struct fw_origins *origins;
 	struct minisign_public keys[PUBLISHER_KEYS_MAX];
 	size_t keys_n;
-	bool keys_lost; /* publisher_key could not be read */
+	bool keys_lost;                  /* publisher_key could not be read */
 	char *products[FW_PRODUCTS_MAX]; /* the policy */
 	size_t products_n;
 	struct fw_feeds feeds;

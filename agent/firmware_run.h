@@ -70,12 +70,12 @@ struct run {
 	enum fw_from from;
 	size_t first, n;
 	bool ahead;
-	int status;         /* of the answer */
+	int status;          /* of the answer */
 	struct fw_get *get;  /* NULL: over */
 	struct run_job *job; /* slices being written */
 	char *buf;           /* the slice that arrives */
 	size_t buf_n;
-	size_t got;     /* slices that arrived whole */
+	size_t got; /* slices that arrived whole */
 	/* Arrived, not yet written; the last is got - 1. One more than
 	 * RUN_QUEUE: octets that end a slice may hold a short last one too. */
 	char *queue[RUN_QUEUE + 1];

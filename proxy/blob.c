@@ -470,8 +470,8 @@ get(struct firmware *fw, struct http_request *rq, const struct catalog_blob *cb)
 	lay_out(d, kind == RANGES_SOME ? list : NULL, n);
 	if (!has_turn(d, d->body.list[0].first > 0))
 		return;
-	shelf_open(fw->shelf, &d->reader, cb->sha256, cb->file->slices_sha256,
-	    size);
+	shelf_open(
+	    fw->shelf, &d->reader, cb->sha256, cb->file->slices_sha256, size);
 	pump(d);
 }
 

@@ -63,8 +63,8 @@ run_load(void *arg)
 		log_error("[firmware] publisher_key: %s", why);
 	free(why);
 	/* Other keys may not trust what those of before did. */
-	l->rc = catalog_load(l->fw->cache, l->anew && known ? NULL : l->old,
-	    keys, n, &l->cat);
+	l->rc = catalog_load(
+	    l->fw->cache, l->anew && known ? NULL : l->old, keys, n, &l->cat);
 	l->anew = l->anew && (!known || l->rc != 0);
 	cache_totals(l->fw->cache, &l->totals);
 }

@@ -69,7 +69,7 @@ static const struct http_route control_routes[] = {
 // clang-format on
 #define HOUSEWORK_S 1
 #define COLLECT_MAX (4u << 20) /* of all feedback that devices send at once */
-#define OWN_FILES 96 /* spool, index, folders, sockets of our own */
+#define OWN_FILES 96           /* spool, index, folders, sockets of our own */
 #define N(a) (sizeof(a) / sizeof((a)[0]))
 
 static void

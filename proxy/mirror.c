@@ -129,8 +129,7 @@ run_read(void *arg)
 	struct mirrored *x = arg;
 
 	do
-		x->n =
-		    pread(x->fd, x->held->data, (size_t)x->n, (off_t)x->off);
+		x->n = pread(x->fd, x->held->data, (size_t)x->n, (off_t)x->off);
 	while (x->n < 0 && errno == EINTR);
 }
 

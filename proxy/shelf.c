@@ -82,8 +82,7 @@ find(struct shelf *s, const uint8_t sha256[32], const uint8_t list_sha256[32],
 	struct blob *b;
 
 	LIST_FOREACH(b, &s->buckets[sha256[0] % BLOBS_BUCKETS], link)
-	if (!b->gone && b->size == size &&
-	    memcmp(b->sha256, sha256, 32) == 0 &&
+	if (!b->gone && b->size == size && memcmp(b->sha256, sha256, 32) == 0 &&
 	    memcmp(b->list_sha256, list_sha256, 32) == 0)
 		break;
 	return b;
