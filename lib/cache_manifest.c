@@ -288,6 +288,11 @@ make_room(struct cache *c, MDB_txn *txn, size_t n)
 		goto out;
 	while (have < n && mdb_cursor_get(cur, &k, &v, MDB_NEXT) == 0)
 		at[have++] = put_when(&v);
+	if (have == 0) { /* a damaged page */
+		mdb_cursor_close(cur);
+		rc = -EBADMSG;
+		goto out;
+	}
 	qsort(at, have, sizeof(*at), by_time);
 	limit = at[DEVICES_SPARE < have ? DEVICES_SPARE - 1 : have - 1];
 	rc = mdb_cursor_get(cur, &k, &v, MDB_FIRST);

@@ -244,11 +244,12 @@ reply(struct check *c)
 	http_reply_header(c->rq, "Cache-Control", "no-cache");
 	http_reply_header(c->rq, "Vary", "Accept");
 	http_reply_header(c->rq, "ETag", c->etag);
-	if (ranges_none_match(
-		http_request_header(c->rq, "If-None-Match"), c->etag))
-		http_reply(c->rq, 304, NULL, NULL, 0);
-	else if (status)
+	/* Conditions are for what else were 200 (RFC 9110, 13.2.1). */
+	if (status)
 		reply_status(c);
+	else if (ranges_none_match(
+		     http_request_header(c->rq, "If-None-Match"), c->etag))
+		http_reply(c->rq, 304, NULL, NULL, 0);
 	else if (json)
 		reply_json(c);
 	else
