@@ -10,7 +10,8 @@ use Edgehaul::Publisher;
 use Edgehaul::Varnish;
 use Edgehaul::Workstation;
 
-Edgehaul->need_all('radosgw', 'varnishd', 'rclone', 'curl');
+Edgehaul->need_all('radosgw', 'varnishd', 'rclone', 'curl', 'wget', 'busybox', 'aria2c',
+    'nbdkit', 'nbdcopy');
 my $rgw = Edgehaul->radosgw->bucket('acme-firmware')->bucket('acme-spare');
 for my $b ('acme-firmware', 'acme-spare') {
 	my $r = $rgw->request('PUT', "/$b", [['policy', '']], json_encode({
@@ -109,6 +110,26 @@ is(fetch($c->{url}), $sha{'1.0.0'}, 'curl fetches it from the gateway: the same 
 is(fetch("/firmware/b/$sha{'1.0.0'}/fw.bin"), $sha{'1.0.0'}, 'once more, from the cache');
 like($varnish->log . join('', `varnishstat -n $varnish->{dir}/wd -1 -f MAIN.cache_miss 2>/dev/null`),
     qr/cache_miss\s+[1-9]/, 'it came by Varnish') if Edgehaul::have('varnishstat');
+
+# Other unmodified clients, from the start and from the middle; SWUpdate and the
+# camera that probes by ranges are in t/83 and t/81.
+{
+	my $url = $c->{url} =~ m{^http} ? $c->{url} : $gw->url($c->{url});
+	my $got = "$p->{dir}/client";
+	my $half = substr slurp("$p->{dir}/got"), 0, 20 << 20;
+	for (['wget -c', 'wget', '-q', '-c', '-O', $got, $url],
+	    ['busybox wget -c', 'busybox', 'wget', '-q', '-c', '-O', $got, $url],
+	    ['aria2c -x8', 'aria2c', '-q', '-x8', '-s8', '-k1M', '-d', $p->{dir}, '-o', 'client',
+		"--checksum=sha-256=$sha{'1.0.0'}", $url],
+	    ['nbdcopy', 'nbdkit', '-U', '-', 'curl', "url=$url", '--run', "nbdcopy \$uri $got"]) {
+		my ($name, @command) = @$_;
+		unlink $got;
+		Edgehaul::spit($got, $half) if $name =~ /-c$/;
+		my ($rc, undef, $err) = Edgehaul->run(@command);
+		is($rc, 0, "$name fetches it") or diag($err);
+		is(sha256_hex(slurp($got)), $sha{'1.0.0'}, 'the same bytes');
+	}
+}
 
 # ---- a new release, a revoked one -----------------------------------------
 
