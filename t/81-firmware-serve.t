@@ -214,7 +214,7 @@ SKIP: {
 }
 SKIP: {
 	need(1, 'nbdkit', 'nbdcopy');
-	my $plugin = Edgehaul->run('nbdkit', '--dump-plugin', 'curl');
+	my ($plugin) = Edgehaul->run('nbdkit', '--dump-plugin', 'curl');
 	skip('no nbdkit curl plugin (Debian: nbdkit)', 1) if $plugin != 0;
 	Edgehaul->run('nbdkit', '-U', '-', 'curl', 'url=' . url('m2more'),
 		'--run', "nbdcopy --request-size=65536 \$uri $dir/nbd");
