@@ -31,7 +31,6 @@ struct keep {
 	const char *key;
 	const struct cache_manifest *m;
 	struct cache_manifest *out;
-	bool renew; /* only checked and etag may change */
 };
 
 static bool

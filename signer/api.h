@@ -113,6 +113,10 @@ int api_precondition(struct api_call *c, int64_t version);
 void api_etag(struct api_call *c, int64_t version);
 /* Set 404 and return -ENOENT. */
 int api_not_found(struct api_call *c, const char *what, const char *hint);
+/* Rows of a list's page, by the query's limit: 1 to 1000, else 100. */
+int64_t api_page_size(const struct api_call *c);
+/* Close a page: `after` of the next one, or NULL if this is the last. */
+void api_page_next(struct api_call *c, const char *after);
 /* Ask for a credential of a storage to be fetched. The call runs again when it
  * is there, or in API_PATIENCE_MS without: other uploads of it need not wait.
  */

@@ -141,17 +141,13 @@ on_row(const char *id, const char *doc, size_t n, void *arg)
 static int
 get_audit(struct store_txn *t, struct api_call *c)
 {
-	int64_t n = c->limit != NULL ? strtoll(c->limit, NULL, 10) : 0;
-	struct page p = { .left = n >= 1 && n <= 1000 ? n : 100 };
+	struct page p = { .left = api_page_size(c) };
 	int rc;
 
 	c->answer = cJSON_CreateObject();
 	p.items = cJSON_AddArrayToObject(c->answer, "items");
 	rc = store_scan(t, KIND_AUDIT, c->who.tenant, c->after, on_row, &p);
-	if (p.more)
-		json_add_text(c->answer, "next", p.last);
-	else
-		cJSON_AddNullToObject(c->answer, "next");
+	api_page_next(c, p.more ? p.last : NULL);
 	return rc;
 }
 

@@ -446,8 +446,7 @@ on_paged(const char *id, const char *doc, size_t n, void *arg)
 static int
 get_running(struct store_txn *t, struct api_call *c)
 {
-	int64_t n = c->limit != NULL ? strtoll(c->limit, NULL, 10) : 0;
-	struct page p = { .left = n >= 1 && n <= 1000 ? n : 100,
+	struct page p = { .left = api_page_size(c),
 		.product = c->param[0],
 		.channel = c->param[1] };
 	int rc = firmware_names(c);
@@ -457,10 +456,7 @@ get_running(struct store_txn *t, struct api_call *c)
 	c->answer = cJSON_CreateObject();
 	p.items = cJSON_AddArrayToObject(c->answer, "items");
 	rc = store_scan(t, KIND_RUNNING, c->who.tenant, c->after, on_paged, &p);
-	if (p.more)
-		json_add_text(c->answer, "next", p.last);
-	else
-		cJSON_AddNullToObject(c->answer, "next");
+	api_page_next(c, p.more ? p.last : NULL);
 	return rc;
 }
 

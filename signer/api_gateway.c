@@ -81,28 +81,17 @@ on_gateway(const char *id, const char *doc, size_t n, void *arg)
 	return rc;
 }
 
-static int64_t
-page_size(const struct api_call *c)
-{
-	int64_t n = c->limit != NULL ? strtoll(c->limit, NULL, 10) : 0;
-
-	return n >= 1 && n <= 1000 ? n : 100;
-}
-
 static int
 list_gateways(struct store_txn *t, struct api_call *c)
 {
-	struct list l = { .t = t, .c = c, .left = page_size(c) };
+	struct list l = { .t = t, .c = c, .left = api_page_size(c) };
 	int rc;
 
 	c->answer = cJSON_CreateObject();
 	l.items = cJSON_AddArrayToObject(c->answer, "items");
 	rc = store_scan(
 	    t, KIND_GATEWAY, c->who.tenant, c->after, on_gateway, &l);
-	if (l.next != NULL)
-		json_add_text(c->answer, "next", l.next);
-	else
-		cJSON_AddNullToObject(c->answer, "next");
+	api_page_next(c, l.next);
 	free(l.next);
 	return rc;
 }
