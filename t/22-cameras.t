@@ -43,10 +43,7 @@ sub status { (answer(@_)->{status}) // 0 }
 sub reconfigure {
 	my (%change) = @_;
 	$box->configure(%change);
-	my $n = () = $box->proxy->log =~ /reloaded/g;
-	$box->proxy->hup;
-	wait_for(sub { (() = $box->proxy->log =~ /reloaded/g) > $n })
-	    or fail('the proxy reloads');
+	$box->proxy->reload or fail('the proxy reloads');
 }
 
 # ---- the client of NuttX and its kin ---------------------------------------
@@ -403,8 +400,7 @@ SKIP: {
 	}
 	my $held = through_tls_open($at);
 	certificate('second.lan');
-	$tls->proxy->hup;
-	wait_for(sub { $tls->proxy->new_log =~ /reloaded/ });
+	$tls->proxy->reload;
 	($rc, $out, $err) = Edgehaul->run(@curl, "https://$at/upload/tls/b.jpg");
 	like($err, qr/CN=second\.lan/, 'SIGHUP: the new certificate');
 	like($held->(), qr/^HTTP.1\.1 201/, 'what was open is finished');

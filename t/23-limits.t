@@ -25,10 +25,7 @@ sub cpu {
 sub silent { grep { defined } map { Edgehaul::Raw->new($box->lan) } 1 .. $_[0] }
 sub reconfigure {
 	$box->configure(@_);
-	my $n = () = $box->proxy->log =~ /reloaded/g;
-	$box->proxy->hup;
-	wait_for(sub { (() = $box->proxy->log =~ /reloaded/g) > $n })
-	    or fail('the proxy reloads');
+	$box->proxy->reload or fail('the proxy reloads');
 }
 my $n = 0;
 

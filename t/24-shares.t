@@ -25,10 +25,8 @@ $box->proxy->start;
 my $n = 0;
 
 sub reconfigure {
-	$box->proxy->{mark} = length $box->proxy->log;
 	$box->configure(@_);
-	$box->proxy->hup;
-	ok(wait_for(sub { $box->proxy->new_log =~ /reloaded/ }), 'reloaded');
+	ok($box->proxy->reload, 'reloaded');
 }
 sub put {
 	my ($path, $body, %o) = @_;

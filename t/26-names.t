@@ -12,10 +12,8 @@ my $box = Edgehaul->gateway(signer => 'http://127.0.0.1:9', token => 't',
 $box->proxy->start;
 
 sub reconfigure {
-	$box->proxy->{mark} = length $box->proxy->log;
 	$box->configure(@_);
-	$box->proxy->hup;
-	ok(wait_for(sub { $box->proxy->new_log =~ /reloaded/ }), 'reloaded');
+	ok($box->proxy->reload, 'reloaded');
 }
 # "STATUS xN ..." of n uploads whose bodies all end at once.
 sub at_once {

@@ -88,8 +88,8 @@ ok(wait_for(sub { my ($q) = grep { $_->{id} eq $over } $site->queue_ls;
 $signer->rest('PUT', '/v1/gateways/gw-1', json => { policy => {} });
 
 # ---- beside a large body ----------------------------------------------------
-$site->configure(upload => { rate_limit => '100 KB' });
-$site->agent->hup;
+$site->configure(upload => { rate_limit => '40 KB' });
+$site->agent->reload;
 my $large = $site->put('/upload/cam-2/large.bin', 'x' x 4_000_000)->{json}{id};
 sub sending {
 	my ($q) = grep { $_->{id} eq $large } $site->queue_ls;

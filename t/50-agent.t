@@ -29,11 +29,6 @@ sub arrived {
 }
 sub row { my ($id) = @_; return (grep { $_->{id} eq $id } $gw->queue_ls)[0] }
 sub error_of { my $r = row(@_); return $r ? $r->{last_error} // '' : '' }
-sub reload {
-	my $before = () = $agent->new_log =~ /reloaded/g;
-	$agent->hup;
-	wait_for(sub { (() = $agent->new_log =~ /reloaded/g) > $before });
-}
 sub logged { my ($re) = @_; return scalar(() = $agent->new_log =~ /$re/g) }
 
 # ---- sizes and types --------------------------------------------------------
@@ -202,7 +197,7 @@ is((grep { keys %$_ > 1 } values %keys), 0, 'none under two keys');
 
 # ---- one storage fails, another does not -------------------------------------
 $gw->configure('camera bad' => { address => '10.9.8.7', storage => 'broken' });
-reload();
+$agent->reload;
 $cloud->rules(put => [{ storage => 'broken', status => 500 }]);
 put("b$_.bin", "b$_", device => 'bad') for 1 .. 30;
 my @good = map { put("g$_.bin", "g$_") } 1 .. 10;
@@ -276,7 +271,7 @@ SKIP: {
 	    if !defined $ip || inet_ntoa($ip) !~
 		/^(127|10|192\.168|172\.(1[6-9]|2\d|3[01])|169\.254)\./;
 	$gw->configure(upload => { allow_private => 'no' });
-	reload();
+	$agent->reload;
 	$cloud->rules(store_url => "http://$name:$cloud->{port}");
 	$id = put('inside.jpg', jpeg());
 	ok(wait_for(sub { error_of($id) =~ /is private.*allow_private/ }),
@@ -287,7 +282,7 @@ SKIP: {
 
 # ---- a rate ------------------------------------------------------------------
 $gw->configure(upload => { rate_limit => '400 KB' });
-reload();
+$agent->reload;
 my $t = Time::HiRes::time();
 $id = put("r$_.bin", $large) for 1 .. 2;
 ok($gw->drained(30), 'with a rate');

@@ -140,7 +140,7 @@ my $second = Edgehaul->cloud;
 $cloud->rules;
 $gw->configure(signer => { url => "http://127.0.0.1:$dead " . $cloud->url
 	. ' ' . $second->url });
-$agent->hup;
+$agent->reload;
 put();
 ok($gw->drained(30), 'the first address is dead: the second is asked');
 ok(scalar(grep { 1 } $cloud->requests('POST')), 'it was');

@@ -30,8 +30,7 @@ for my $type (sort keys %stores) {
 	$site->signer->storage('default', $store->storage('shots'),
 		partSize => 5 << 20);
 	$site->configure(upload => { rate_limit => '8 MB' });
-	$agent->hup;
-	wait_for(sub { uploads()->{rate_limit} > 0 });
+	$agent->reload;
 	my $before = uploads()->{sent_bytes};
 	my $r = $site->put("/upload/cam-1/$type.bin", $big);
 	is($r->{status}, 201, "$type: an upload of 16 MB");
@@ -56,8 +55,7 @@ sub begun { # uploads in parts that radosgw has
 	return scalar(() = $r->{body} =~ m{<UploadId>}g);
 }
 $site->configure(upload => { rate_limit => '4 MB' });
-$agent->hup;
-wait_for(sub { uploads()->{rate_limit} > 0 });
+$agent->reload;
 my $before = uploads()->{sent_bytes};
 my $r = $site->put('/upload/cam-1/moved.bin', $big);
 ok(wait_for(sub { uploads()->{sent_bytes} - $before > 6_000_000 }),
@@ -66,7 +64,7 @@ is(begun(), 1, 'which waits for the others');
 $site->signer->storage('default', $stores{AZURE}->storage('shots'),
 	partSize => 5 << 20);
 $site->configure(upload => { rate_limit => undef });
-$agent->hup;
+$agent->reload;
 ok($site->drained(60), 'it arrives');
 my ($key) = grep { /$r->{json}{id}/ } $stores{AZURE}->keys('shots');
 is(sha256_hex($stores{AZURE}->object('shots', $key // '')->{body} // ''),

@@ -55,8 +55,7 @@ my $big = 'large body ' x 600_000;
 my $delivered = 0;
 for my $name (qw(key role azure oauth)) {
 	$gw->configure(upload => { storage => $name });
-	$gw->agent->hup;
-	wait_for(sub { $gw->agent->new_log =~ /reload/ }, 2);
+	$gw->agent->reload;
 	for my $body (jpeg(), "$name small", $name =~ /key|azure/ ? $big : ()) {
 		my $r = $gw->put("/upload/cam-1/$name.bin", $body . $name);
 		is($r->{status}, 201, "$name: taken");
@@ -66,13 +65,13 @@ for my $name (qw(key role azure oauth)) {
 	    or diag(explain([$gw->queue_ls]));
 }
 $gw->configure(upload => { storage => 'refused' });
-$gw->agent->hup;
+$gw->agent->reload;
 my $id = $gw->put('/upload/cam-1/r.bin', 'refused')->{json}{id};
 ok(wait_for(sub { grep { $_->{id} eq $id && $_->{last_error} =~ /403/ }
 	$gw->queue_ls }), 'one is refused by the store');
 # A large one under way, slowly, when memory is looked at.
-$gw->configure(upload => { storage => 'key', rate_limit => '500 KB' });
-$gw->agent->hup;
+$gw->configure(upload => { storage => 'key', rate_limit => '100 KB' });
+$gw->agent->reload;
 my $slow = $gw->put('/upload/cam-1/slow.bin', $big)->{json}{id};
 ok(wait_for(sub { grep { $_->{id} eq $slow && $_->{state} eq 'sending' }
 	$gw->queue_ls }), 'one is being sent');

@@ -98,9 +98,7 @@ sub fetch {
 
 # All origins may be tried again, all manifests are asked for.
 sub hup {
-	my $n = () = $site->agent->log =~ /reload/g;
-	$site->agent->hup;
-	wait_for(sub { my $k = () = $site->agent->log =~ /reload/g; $k > $n });
+	$site->agent->reload;
 }
 
 # ---- the operator is told what to do ----------------------------------------

@@ -191,8 +191,7 @@ for ('', 'p=', 'p=../x', 'p=CAM', 'p=cam-x&ch=/') {
 	$fw->fill($f{'1.2.0'});
 	$fw->fill($f{'1.0.0'});
 	$box->configure(firmware => { require_check => 'yes' });
-	$box->proxy->hup;
-	wait_for(sub { $box->proxy->log =~ /reloaded/ });
+	$box->proxy->reload;
 	republish();
 	my $get = sub {
 		my ($name, $from) = @_;

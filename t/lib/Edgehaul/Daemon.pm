@@ -125,6 +125,19 @@ sub signal {
 
 sub hup { $_[0]->signal('HUP') }
 
+# SIGHUP, until the settings are taken or refused; true if they are taken.
+sub reload {
+	my ($self) = @_;
+	my $said = () = $self->log =~ /\breload(?:ed| refused)\b/g;
+	$self->hup;
+	my @now;
+	Edgehaul::wait_for(sub {
+		@now = $self->log =~ /\breload(ed| refused)\b/g;
+		return @now > $said;
+	});
+	return @now > $said && $now[-1] eq 'ed';
+}
+
 sub kill9 {
 	my ($self) = @_;
 	return $self if !$self->running;
