@@ -69,12 +69,14 @@ struct firmware {
 	struct feedback *feedback;
 	struct event *tick;
 	bool ready, stopping; /* ready: what the cache holds has been read */
+	bool settings_busy,
+	    settings_again;         /* they are being taken; once more */
 	struct cache_totals totals; /* as of totals_txn */
 	uint64_t totals_txn;
 	bool looking;
 };
 
-/* NULL: not set up. Blocks on the disk, before the loop runs. */
+/* NULL: not set up. The cache is opened by the pool's thread. */
 struct firmware *firmware_new(struct agent *a);
 void firmware_free(struct firmware *f);
 /* New settings, in a->conf. */
@@ -92,7 +94,24 @@ void firmware_tell(struct firmware *f, const char *fmt, ...)
 int64_t firmware_now(const struct firmware *f);
 /* Octets of blobs: mirrors have their part (mirror_fetch.c). */
 uint64_t firmware_limit(const struct gateway_conf *c);
+
+/* ---- firmware_open.c ----------------------------------------------------- */
+
+/*
+ * Take the settings of now, by a job: opens the cache (made if create) unless
+ * it is open, and reads what it kept; reads the keys.
+ */
+void firmware_settings(struct firmware *f, bool create);
+
+/* ---- firmware_policy.c --------------------------------------------------- */
+
+#define FW_CHANNELS_KEPT_MAX 65536 /* octets of the kept value "channels" */
+
 bool firmware_in_policy(const struct firmware *f, const char *product);
+/* What the cache kept of an earlier answer; either may be NULL. */
+void firmware_policy_restore(
+    struct firmware *f, const cJSON *products, const cJSON *channels);
+void firmware_drop_products(struct firmware *f);
 
 /* ---- manifest_feed.c ----------------------------------------------------- */
 
@@ -102,6 +121,8 @@ struct fw_feed *feed_find(
 struct fw_feed *feed_get(
     struct firmware *f, const char *product, const char *channel);
 void feed_free(struct fw_feed *fd);
+/* Other keys are ours: what it has, and what is under way, goes. */
+void feed_distrust(struct fw_feed *fd);
 /* What the cache kept: true if it is signed and ours. */
 bool feed_restore(struct firmware *f, const struct cache_manifest *m);
 /*

@@ -32,6 +32,7 @@
 #define WANT_MS 15000 /* a reader who waits rings each second */
 #define IDLE_MS 60000
 #define ROOM_MARGIN (1 << 20) /* of the disk, above the floor */
+#define ROOM_AGE_MS 2000      /* how long a look at it holds */
 
 /* ---- fills --------------------------------------------------------------- */
 
@@ -201,22 +202,64 @@ is_served(const struct fill *fl, const struct fill_want *w, size_t m)
 	return false;
 }
 
+struct room_job {
+	struct fills *fs;
+	struct cache *cache;
+};
+
+static void
+run_room(void *arg)
+{
+	struct room_job *j = arg;
+
+	cache_disk_room(j->cache);
+}
+
+static void
+ran_room(void *arg)
+{
+	struct room_job *j = arg;
+	struct fills *fs = j->fs;
+
+	fs->room_busy = false;
+	free(j);
+	if (!fs->f->stopping)
+		fills_plan(fs);
+}
+
+/* The disk has room for n more slices; false also while it is looked at, then
+ * all is planned again. Each write looks as well (firmware_run.c). */
+static bool
+has_room(struct fill *fl, size_t n)
+{
+	struct fills *fs = fl->fs;
+	uint64_t octets = (uint64_t)n * FIRMWARE_SLICE, room;
+	struct room_job *j;
+
+	if (cache_disk_room_seen(fs->f->cache, ROOM_AGE_MS, &room)) {
+		if (room >= octets + ROOM_MARGIN)
+			return true;
+		firmware_tell(fs->f, "disk %" PRIu64, octets);
+		fill_trouble(fl, 5000);
+	} else if (!fs->room_busy) {
+		fs->room_busy = true;
+		j = xcalloc(1, sizeof(*j));
+		j->fs = fs;
+		j->cache = fs->f->cache;
+		pool_run(fs->f->pool, run_room, ran_room, j);
+	}
+	return false;
+}
+
 static bool
 start_run(struct fill *fl, size_t m, size_t max, bool ahead)
 {
 	const char *storage = fill_storage(fl);
-	uint64_t room = cache_disk_room(fl->fs->f->cache);
 	size_t n = reach(fl, m, max);
 	int from;
 
-	if (n == 0)
+	if (n == 0 || !has_room(fl, n))
 		return false;
-	if (room < (uint64_t)n * FIRMWARE_SLICE + ROOM_MARGIN) {
-		firmware_tell(
-		    fl->fs->f, "disk %" PRIu64, (uint64_t)n * FIRMWARE_SLICE);
-		fill_trouble(fl, 5000);
-		return false;
-	}
 	from = fill_pick(fl, fl->without[m], storage);
 	if (from < 0)
 		return false;

@@ -133,6 +133,7 @@ run_write(void *arg)
 		    j->cache, j->sha256, j->first, j->good, &st.st_ctim);
 	if (fd >= 0)
 		close(fd);
+	cache_disk_room(j->cache); /* for who begins the next */
 }
 
 static void

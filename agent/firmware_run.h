@@ -58,6 +58,7 @@ struct fills {
 	struct fill_list list;
 	struct run_list runs;
 	unsigned runs_n;
+	bool room_busy;                /* the disk is being looked at */
 	struct uplink downlink;        /* the rate of [upload] rate_limit */
 	uint64_t filled, bad, adopted; /* slices since the start */
 	uint64_t asked;                /* requests for slices */

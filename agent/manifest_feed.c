@@ -63,6 +63,16 @@ feed_free(struct fw_feed *fd)
 	free(fd);
 }
 
+void
+feed_distrust(struct fw_feed *fd)
+{
+	manifest_get_leave(fd->get);
+	fd->get = NULL;
+	manifest_free(fd->m);
+	fd->m = NULL;
+	fd->etag[0] = '\0';
+}
+
 const struct manifest_file *
 feeds_find(
     struct firmware *f, const uint8_t sha256[32], const struct fw_feed **fd_out)

@@ -225,18 +225,34 @@ void
 cache_set_floor(struct cache *c, uint64_t octets)
 {
 	c->floor = octets;
+	c->room_ms = 0; /* what was seen was above another floor */
 }
 
 uint64_t
 cache_disk_room(struct cache *c)
 {
 	struct statvfs st;
-	uint64_t avail;
+	uint64_t avail, floor = c->floor, room = UINT64_MAX;
 
-	if (fstatvfs(c->blob_dir, &st) != 0)
-		return UINT64_MAX; /* a write will tell */
-	avail = (uint64_t)st.f_bavail * st.f_frsize;
-	return avail > c->floor ? avail - c->floor : 0;
+	/* If that fails, a write will tell. */
+	if (fstatvfs(c->blob_dir, &st) == 0) {
+		avail = (uint64_t)st.f_bavail * st.f_frsize;
+		room = avail > floor ? avail - floor : 0;
+	}
+	c->room = room;
+	c->room_ms = clock_ms();
+	return room;
+}
+
+bool
+cache_disk_room_seen(struct cache *c, int64_t max_age_ms, uint64_t *octets_out)
+{
+	int64_t at = c->room_ms;
+
+	if (at == 0 || clock_ms() - at > max_age_ms)
+		return false;
+	*octets_out = c->room;
+	return true;
 }
 
 uint64_t

@@ -73,6 +73,12 @@ void cache_set_limit(struct cache *c, uint64_t limit);
 void cache_set_floor(struct cache *c, uint64_t octets);
 /* Octets that may still be written to the disk above the floor. */
 uint64_t cache_disk_room(struct cache *c);
+/*
+ * What cache_disk_room() said last; false: longer than max_age_ms ago, or
+ * never. Does not touch the disk: callable from the loop as well.
+ */
+bool cache_disk_room_seen(
+    struct cache *c, int64_t max_age_ms, uint64_t *octets_out);
 
 /* -ENOENT. Free the bitmap by cache_blob_free(). */
 int cache_blob_get(

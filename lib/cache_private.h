@@ -20,7 +20,9 @@ struct cache {
 	MDB_dbi t[T_COUNT];
 	uint64_t map_size;
 	atomic_ullong limit, floor, last_txn;
-	int64_t looked_ms; /* when db_replaced() was asked last */
+	atomic_ullong room;   /* of the disk, as it was ... */
+	atomic_llong room_ms; /* ... then, by clock_ms(); 0: never looked */
+	int64_t looked_ms;    /* when db_replaced() was asked last */
 };
 
 /* Run fn in a transaction on the index that is at its place now. */

@@ -212,7 +212,7 @@ test_room(void **state)
 	assert_int_equal(t.pinned, 4 * MB);
 	/* A touch within the hour, or a pin that is there, writes nothing. */
 	reopen(w);
-	uint64_t txn = cache_last_txn(w->c);
+	uint64_t txn = cache_last_txn(w->c), room, seen;
 
 	assert_int_equal(cache_blob_touch(w->c, a.sha256, 10 * 3600 + 99), 0);
 	assert_int_equal(cache_blob_pin(w->c, b.sha256, true), 0);
@@ -224,6 +224,15 @@ test_room(void **state)
 	cache_set_floor(w->c, UINT64_C(1) << 60);
 	add(w, 'd', 2 * MB, -EDQUOT);
 	assert_int_equal(cache_disk_room(w->c), 0);
+	/* What was seen holds for a while, and not above another floor. */
+	assert_true(cache_disk_room_seen(w->c, 60000, &room));
+	assert_int_equal(room, 0);
+	cache_set_floor(w->c, 0);
+	assert_false(cache_disk_room_seen(w->c, 60000, &room));
+	room = cache_disk_room(w->c);
+	assert_true(room > 0);
+	assert_true(cache_disk_room_seen(w->c, 60000, &seen));
+	assert_int_equal(seen, room);
 }
 
 /* Two processes that add at the same time never have more than the limit. */
