@@ -88,7 +88,8 @@ void cache_blob_free(struct cache_blob *b);
  * Reserve and make a blob (its sparse file and row), or find it there: then
  * product, channel and path become those of want. Of want are read sha256,
  * size, list_sha256, product, channel, path, pinned, last_use. 1: new, but its
- * file was there: see cache_adopt(). -ENOSPC: no room under the limit; ask
+ * file was there: see cache_adopt(). A row whose file is gone begins anew.
+ * -ENOSPC: no room under the limit; ask
  * cache_evict_candidate() and try again. -EDQUOT: the disk's floor. -EINVAL:
  * another size or list than it has, or over FIRMWARE_SIZE_MAX.
  */
@@ -100,6 +101,9 @@ bool cache_orphan(
 uint64_t cache_short_of(struct cache *c, uint64_t size);
 /* Row first, then the file. -ENOENT. */
 int cache_blob_remove(struct cache *c, const uint8_t sha256[32]);
+/* Its file cannot be opened: if it is not there, the row goes (1), so that it
+ * is added anew. 0: it is there. -ENOENT: no row. */
+int cache_blob_lost(struct cache *c, const uint8_t sha256[32]);
 /* The least recently used blob that is not pinned; -ENOENT: all are. skip
  * (may be NULL) says which have readers. */
 int cache_evict_candidate(struct cache *c,

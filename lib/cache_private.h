@@ -11,6 +11,8 @@
 #include "db.h"
 #include "pack.h"
 
+#define CACHE_HOUR 3600 /* uses are noted by whole ones */
+
 enum { T_BLOB, T_SLICES, T_MANIFEST, T_DEVICE, T_META, T_COUNT };
 
 struct cache {
@@ -43,6 +45,14 @@ bool cache_blob_decode(
 int cache_blob_read(struct cache *c, MDB_txn *txn, const uint8_t sha256[32],
     struct cache_blob *b);
 int cache_blob_write(struct cache *c, MDB_txn *txn, const struct cache_blob *b);
+/* All of them, in a transaction; .v is freed by cache_all_free(). */
+struct cache_all {
+	struct cache *c;
+	struct cache_blob *v;
+	size_t n;
+};
+int cache_all_get(MDB_txn *txn, void *all);
+void cache_all_free(struct cache_all *a);
 bool cache_bit(const struct cache_blob *b, size_t i);
 void cache_bit_put(struct cache_blob *b, size_t i, bool set);
 

@@ -183,8 +183,15 @@ run_look(void *arg)
 	if (cache_list_get(*l->cache, l->sha256, &l->list, &l->list_n) != 0)
 		return;
 	l->fd = cache_blob_open_file(*l->cache, l->sha256, false);
-	if (l->fd >= 0)
+	if (l->fd >= 0) {
 		resident_init(&l->mem, l->fd, l->size);
+	} else if (l->fd == -ENOENT &&
+	    cache_blob_lost(*l->cache, l->sha256) == 1) {
+		log_error("firmware cache: a file was taken away: fetched "
+			  "again");
+		cache_blob_free(&l->row);
+		l->rc = -ENOENT;
+	}
 }
 
 /* The row and what came with it are the blob's now. */

@@ -281,6 +281,92 @@ test_two_processes(void **state)
 	assert_int_equal(t.blobs, 20);
 }
 
+static void
+sync_with(int fd_out, int fd_in)
+{
+	char x = 0;
+
+	if (write(fd_out, &x, 1) != 1 || read(fd_in, &x, 1) != 1)
+		_exit(97);
+}
+
+/* What one process evicts while the other adds it again is there with its
+ * file, or not there. */
+static void
+test_again_while_removed(void **state)
+{
+	struct world *w = *state;
+	int to[2], from[2], st, lost = 0, there = 0;
+	uint8_t *list;
+	struct cache_blob b = blob('a', MB, &list), got;
+	pid_t pid;
+
+	free(list);
+	cache_close(w->c);
+	w->c = NULL;
+	assert_int_equal(pipe(to), 0);
+	assert_int_equal(pipe(from), 0);
+	pid = fork();
+	if (pid == 0) {
+		struct cache *c;
+
+		if (cache_open(w->dir, LIMIT, true, &c, NULL) != 0)
+			_exit(99);
+		for (int i = 0; i < 100; i++) {
+			cache_blob_add(c, &b);
+			sync_with(from[1], to[0]);
+			cache_blob_remove(c, b.sha256);
+			sync_with(from[1], to[0]);
+		}
+		cache_close(c);
+		_exit(0);
+	}
+	assert_int_equal(cache_open(w->dir, LIMIT, true, &w->c, NULL), 0);
+	for (int i = 0; i < 100; i++) {
+		sync_with(to[1], from[0]);
+		usleep((useconds_t)(i % 20) * 50);
+		assert_true(cache_blob_add(w->c, &b) >= 0);
+		sync_with(to[1], from[0]);
+		if (cache_blob_get(w->c, b.sha256, &got) == 0) {
+			int fd = cache_blob_open_file(w->c, b.sha256, true);
+
+			cache_blob_free(&got);
+			there++;
+			lost += fd < 0;
+			close(fd);
+		}
+	}
+	waitpid(pid, &st, 0);
+	assert_int_equal(st, 0);
+	assert_int_equal(lost, 0);
+	assert_true(there > 0);
+}
+
+/* Somebody took the file away: what its row said of it counts no more. */
+static void
+test_file_gone(void **state)
+{
+	struct world *w = *state;
+	struct cache_blob b = add(w, 'a', MB, 0), got;
+	struct timespec t = { 1, 1 };
+	char hex[65], *path;
+
+	assert_int_equal(cache_slices_set(w->c, b.sha256, 0, 4, &t), 0);
+	assert_int_equal(cache_blob_lost(w->c, b.sha256), 0);
+	hex_encode(b.sha256, 32, hex);
+	path = xasprintf("%s/blob/%s", w->dir, hex);
+	assert_int_equal(unlink(path), 0);
+	b = add(w, 'a', MB, 0);
+	assert_int_equal(cache_blob_get(w->c, b.sha256, &got), 0);
+	assert_int_equal(got.filled, 0);
+	cache_blob_free(&got);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(cache_blob_lost(w->c, b.sha256), 1);
+	assert_int_equal(cache_blob_get(w->c, b.sha256, &got), -ENOENT);
+	assert_int_equal(cache_blob_lost(w->c, b.sha256), -ENOENT);
+	free(path);
+}
+
 static int
 spoil(MDB_txn *txn, void *arg)
 {
@@ -550,6 +636,8 @@ main(void)
 		TEST(test_blob),
 		TEST(test_room),
 		TEST(test_two_processes),
+		TEST(test_again_while_removed),
+		TEST(test_file_gone),
 		TEST(test_damaged_rows),
 		TEST(test_manifests),
 		TEST(test_devices),
