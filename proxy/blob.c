@@ -198,6 +198,11 @@ pump_piece(struct download *d)
 			waits(d);
 			more = false;
 			break;
+		case SHELF_BUSY: /* for its own client: the server's clock runs
+				  */
+			d->waits_ms = 0;
+			more = false;
+			break;
 		case SHELF_GONE:
 			cut(d, "it is not in the cache any more");
 			more = false;
@@ -277,7 +282,7 @@ can_begin(struct download *d)
 	d->shared = d->shared || shelf_shared(&d->reader);
 	if (a == SHELF_GONE)
 		give_up(d, RETRY_SOON, "it has left the cache just now");
-	if (a == SHELF_WAIT)
+	if (a == SHELF_WAIT || a == SHELF_BUSY)
 		waits(d);
 	if (a == SHELF_WAIT && shelf_holds(&d->reader, first->first, 1) == 0 &&
 	    (retry = firmware_trouble(d->fw, d->hex)) > 0)
@@ -470,8 +475,8 @@ get(struct firmware *fw, struct http_request *rq, const struct catalog_blob *cb)
 	lay_out(d, kind == RANGES_SOME ? list : NULL, n);
 	if (!has_turn(d, d->body.list[0].first > 0))
 		return;
-	shelf_open(
-	    fw->shelf, &d->reader, cb->sha256, cb->file->slices_sha256, size);
+	shelf_open(fw->shelf, &d->reader, d->address, cb->sha256,
+	    cb->file->slices_sha256, size);
 	pump(d);
 }
 

@@ -308,8 +308,8 @@ blob_watch(struct blob *b)
 /* ---- readers ------------------------------------------------------------- */
 
 void
-shelf_open(struct shelf *s, struct shelf_reader *r, const uint8_t sha256[32],
-    const uint8_t list_sha256[32], uint64_t size)
+shelf_open(struct shelf *s, struct shelf_reader *r, const char *address,
+    const uint8_t sha256[32], const uint8_t list_sha256[32], uint64_t size)
 {
 	struct blob *b = find(s, sha256, list_sha256, size);
 
@@ -333,6 +333,7 @@ shelf_open(struct shelf *s, struct shelf_reader *r, const uint8_t sha256[32],
 	s->counts.readers++;
 	r->blob = b;
 	r->waits = false;
+	share_enter(s, r, address);
 	if (b->fd < 0 || clock_wall_ms() / 1000 - b->touched_s >= TOUCH_S)
 		blob_look(b);
 }
@@ -353,6 +354,7 @@ shelf_close(struct shelf_reader *r)
 	if (b == NULL)
 		return;
 	unwait(r);
+	share_leave(b->shelf, r);
 	r->blob = NULL;
 	b->readers--;
 	b->shelf->counts.readers--;
@@ -414,7 +416,7 @@ tick_blob(struct blob *b, int64_t now)
 	LIST_FOREACH(r, &b->waiting, link)
 	{
 		if (b->fd >= 0 && bit_get(b->have, r->slice)) {
-			check_start(b, r->slice);
+			check_for(r);
 			continue;
 		}
 		missing = true;
@@ -446,7 +448,7 @@ is_good(const struct blob *b, size_t slice)
 	return b->fd >= 0 && bit_get(b->have, slice) && bit_get(b->good, slice);
 }
 
-static void
+static enum shelf_answer
 wait_for(struct shelf_reader *r, size_t slice, size_t last)
 {
 	struct blob *b = r->blob;
@@ -455,10 +457,13 @@ wait_for(struct shelf_reader *r, size_t slice, size_t last)
 	r->last = last;
 	r->waits = true;
 	LIST_INSERT_HEAD(&b->waiting, r, link);
-	if (b->fd >= 0 && bit_get(b->have, slice))
-		check_start(b, slice);
-	else if (b->looked)
+	if (b->fd >= 0 && bit_get(b->have, slice)) {
+		if (!check_for(r))
+			return SHELF_BUSY;
+	} else if (b->looked) {
 		want(b, slice, last, clock_ms());
+	}
+	return SHELF_WAIT;
 }
 
 /* Slices behind those that are sent now are compared meanwhile. */
@@ -467,7 +472,7 @@ look_ahead(struct blob *b, size_t slice, size_t last)
 {
 	for (size_t i = slice; i <= last && i < slice + AHEAD; i++)
 		if (bit_get(b->have, i) && !bit_get(b->good, i))
-			check_start(b, i);
+			check_ahead(b, i);
 }
 
 enum shelf_answer
@@ -483,17 +488,15 @@ shelf_take(struct shelf_reader *r, uint64_t off, uint64_t n, uint64_t *n_out,
 	unwait(r);
 	if (b->gone)
 		return SHELF_GONE;
-	*n_out = check_copy(b, slice, off, n, copy);
+	*n_out = check_copy(r, slice, off, n, copy);
 	if (*n_out > 0) {
 		look_ahead(b, slice + 1, last);
 		return SHELF_COPY;
 	}
 	while (k <= last && is_good(b, k))
 		k++;
-	if (k == slice) {
-		wait_for(r, slice, last);
-		return SHELF_WAIT;
-	}
+	if (k == slice)
+		return wait_for(r, slice, last);
 	look_ahead(b, k, last);
 	end = (uint64_t)k * FIRMWARE_SLICE;
 	*n_out = (end < off + n ? end : off + n) - off;

@@ -10,7 +10,8 @@
  *    for it again;
  *  - the loop never waits for a disk; memory is bounded whatever the number of
  *    readers: an open blob costs its slice list, at most COPIES_MAX slices are
- *    held at a time;
+ *    held at a time, one lent to a reader until it is on its way, a share of
+ *    them to an address; so who reads slowly holds up nobody else;
  *  - a blob with readers is not evicted.
  */
 #ifndef SHELF_H
@@ -58,14 +59,17 @@ void shelf_counts(const struct shelf *s, struct shelf_counts *c_out);
 struct shelf_reader {
 	LIST_ENTRY(shelf_reader) link; /* while it waits */
 	struct blob *blob;
-	size_t slice, last; /* waits for, and is going to want up to */
+	struct shelf_share *share; /* its address's */
+	struct shelf_loan *loan;   /* a copy on its way to it; NULL: none */
+	size_t slice, last;        /* waits for, and is going to want up to */
 	bool waits;
 	/* Something has changed: try again. Called on the loop. */
 	void (*ready)(struct shelf_reader *r);
 };
-/* list_sha256: of the slice list, as the manifest has it that the reader goes
+/* address: of the peer, whose readers share what may be lent to one.
+ * list_sha256: of the slice list, as the manifest has it that the reader goes
  * by; what the cache holds under another list is nothing to it. */
-void shelf_open(struct shelf *s, struct shelf_reader *r,
+void shelf_open(struct shelf *s, struct shelf_reader *r, const char *address,
     const uint8_t sha256[32], const uint8_t list_sha256[32], uint64_t size);
 void shelf_close(struct shelf_reader *r);
 
@@ -73,6 +77,7 @@ enum shelf_answer {
 	SHELF_FILE, /* *n_out octets may be sent from shelf_fd() */
 	SHELF_COPY, /* *n_out octets were added to copy */
 	SHELF_WAIT, /* ready() will be called */
+	SHELF_BUSY, /* so it will, when copies that its address has were sent */
 	SHELF_GONE  /* removed or not readable: end the answer */
 };
 /* What can be sent from off, of n > 0 octets that are wanted from there on. */

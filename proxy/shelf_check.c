@@ -6,6 +6,11 @@
  * leaves by sendfile(2) while it stays in memory; else, for instance during a
  * fill, the very octets that were compared are sent to all who wait for them.
  *
+ * A copy that was lent comes back when it was sent, so who does not read keeps
+ * it. Hence a reader has one at most, the readers of one address LENT_MAX, and
+ * half of all copies are for addresses that have none. A few octets of a slice
+ * are copied instead.
+ *
  * A file that was changed less than RACY_MS before is taken for one that is
  * being written: clocks of file systems are coarse, two changes may have one
  * ctime.
@@ -23,9 +28,12 @@
 #include "log.h"
 #include "pool.h"
 #include "slices.h"
+#include "text_hash.h"
 #include "xalloc.h"
 
 #define COPIES_MAX 32 /* slices in memory at one time */
+#define LENT_MAX 8    /* of them to one address */
+#define SMALL 8192    /* octets that are copied rather than lent */
 #define RACY_MS 20
 
 /* One slice; shared by those who send it. */
@@ -37,9 +45,27 @@ struct check {
 	int fd, rc;
 	bool still; /* the file did not change while it was read */
 	struct timespec ctime;
-	unsigned refs;
+	unsigned refs, loans;
+	struct shelf_share *share; /* begun for; NULL: ahead */
 	char *data;
 };
+
+/* The readers of one address. */
+struct shelf_share {
+	LIST_ENTRY(shelf_share) link;
+	char *address;
+	unsigned refs, lent, coming; /* coming: checks begun for its readers */
+};
+/* A copy on its way to a reader. */
+struct shelf_loan {
+	struct check *check;
+	struct shelf_share *share;
+	struct shelf_reader *reader; /* NULL: it is gone */
+};
+
+static void start(struct blob *b, size_t slice, struct shelf_share *sh);
+
+/* ---- what is lent -------------------------------------------------------- */
 
 /* Somebody waits who could not be served for want of memory. */
 static void
@@ -53,7 +79,7 @@ feed_starved(struct shelf *s)
 		LIST_FOREACH(b, &s->buckets[i], link)
 	LIST_FOREACH(r, &b->waiting, link)
 	if (b->fd >= 0 && bit_get(b->have, r->slice))
-		check_start(b, r->slice);
+		check_for(r);
 }
 
 static void
@@ -68,6 +94,73 @@ put_check(struct check *c)
 	free(c);
 	if (s->starved)
 		feed_starved(s);
+}
+
+static struct shelf_share *
+share_find(struct shelf *s, const char *address)
+{
+	unsigned i = text_hash(address) % SHARES_BUCKETS;
+	struct shelf_share *sh;
+
+	LIST_FOREACH(sh, &s->shares[i], link)
+	if (strcmp(sh->address, address) == 0)
+		return sh;
+	sh = xcalloc(1, sizeof(*sh));
+	sh->address = xstrdup(address);
+	LIST_INSERT_HEAD(&s->shares[i], sh, link);
+	return sh;
+}
+
+static void
+share_put(struct shelf_share *sh)
+{
+	if (--sh->refs > 0)
+		return;
+	LIST_REMOVE(sh, link);
+	free(sh->address);
+	free(sh);
+}
+
+void
+share_enter(struct shelf *s, struct shelf_reader *r, const char *address)
+{
+	r->share = share_find(s, address);
+	r->share->refs++;
+	r->loan = NULL;
+}
+
+void
+share_leave(struct shelf *s, struct shelf_reader *r)
+{
+	if (r->loan != NULL)
+		r->loan->reader = NULL;
+	r->loan = NULL;
+	share_put(r->share);
+	r->share = NULL;
+}
+
+/* lent: to its address; all: to everyone. */
+static bool
+may_lend(const struct shelf_reader *r, unsigned lent, unsigned all)
+{
+	return r->loan == NULL &&
+	    (lent == 0 || (lent < LENT_MAX && all < COPIES_MAX / 2));
+}
+
+/* What was begun for others is theirs: so no check is made for nothing, and
+ * who is refused here was not to be lent anything either. */
+bool
+check_for(struct shelf_reader *r)
+{
+	struct shelf *s = r->blob->shelf;
+	struct shelf_share *sh = r->share;
+
+	if (!may_lend(r, sh->lent + sh->coming, s->lent + s->coming)) {
+		s->starved = true;
+		return false;
+	}
+	start(r->blob, r->slice, sh);
+	return true;
 }
 
 /* ---- on a thread --------------------------------------------------------- */
@@ -208,6 +301,11 @@ on_checked(void *arg)
 
 	LIST_REMOVE(c, link);
 	s->counts.checked++;
+	if (c->share != NULL) {
+		c->share->coming--;
+		s->coming--;
+		share_put(c->share);
+	}
 	if (c->rc != 0) {
 		damaged(b, c->slice);
 	} else {
@@ -220,11 +318,13 @@ on_checked(void *arg)
 		b->fresh = NULL;
 	}
 	put_check(c);
+	if (s->starved)
+		feed_starved(s);
 	blob_job_done(b);
 }
 
-void
-check_start(struct blob *b, size_t slice)
+static void
+start(struct blob *b, size_t slice, struct shelf_share *sh)
 {
 	struct shelf *s = b->shelf;
 	struct check *c;
@@ -249,19 +349,71 @@ check_start(struct blob *b, size_t slice)
 	s->copies++;
 	b->jobs++;
 	LIST_INSERT_HEAD(&b->checks, c, link);
+	if (sh != NULL) {
+		c->share = sh;
+		sh->refs++;
+		sh->coming++;
+		s->coming++;
+	}
 	pool_run(s->readers, run_check, on_checked, c);
 }
+
+void
+check_ahead(struct blob *b, size_t slice)
+{
+	start(b, slice, NULL);
+}
+
+/* ---- to a reader --------------------------------------------------------- */
 
 static void
 on_sent(const void *data, size_t n, void *arg)
 {
-	put_check(arg);
+	struct shelf_loan *l = arg;
+	struct check *c = l->check;
+	struct shelf *s = c->shelf;
+
+	l->share->lent--;
+	share_put(l->share);
+	s->lent -= --c->loans == 0;
+	if (l->reader != NULL)
+		l->reader->loan = NULL;
+	free(l);
+	put_check(c);
+	if (s->starved)
+		feed_starved(s);
+}
+
+static bool
+lend(struct shelf_reader *r, struct check *c, uint64_t at, uint64_t n,
+    struct evbuffer *out)
+{
+	struct shelf_loan *l;
+
+	/* what others have costs nothing more */
+	if (!may_lend(r, c->loans > 0 ? 0 : r->share->lent, c->shelf->lent))
+		return false;
+	l = xcalloc(1, sizeof(*l));
+	l->check = c;
+	l->share = r->share;
+	l->reader = r;
+	if (evbuffer_add_reference(out, c->data + at, n, on_sent, l) != 0) {
+		free(l);
+		return false;
+	}
+	c->refs++;
+	c->shelf->lent += c->loans++ == 0;
+	r->loan = l;
+	r->share->refs++;
+	r->share->lent++;
+	return true;
 }
 
 uint64_t
-check_copy(struct blob *b, size_t slice, uint64_t off, uint64_t n,
+check_copy(struct shelf_reader *r, size_t slice, uint64_t off, uint64_t n,
     struct evbuffer *out)
 {
+	struct blob *b = r->blob;
 	struct check *c = b->fresh;
 	uint64_t at = off - (uint64_t)slice * FIRMWARE_SLICE;
 
@@ -272,9 +424,9 @@ check_copy(struct blob *b, size_t slice, uint64_t off, uint64_t n,
 		return 0;
 	if (n > c->n - at)
 		n = c->n - at;
-	if (evbuffer_add_reference(out, c->data + at, n, on_sent, c) != 0)
+	if (n <= SMALL ? evbuffer_add(out, c->data + at, n) != 0
+		       : !lend(r, c, at, n, out))
 		return 0;
-	c->refs++;
 	b->shelf->counts.copied++;
 	return n;
 }

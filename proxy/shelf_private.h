@@ -11,6 +11,7 @@
 #include "resident.h"
 
 #define BLOBS_BUCKETS 64
+#define SHARES_BUCKETS 64
 #define WANTS 8 /* remembered, so that they are not repeated too often */
 
 struct check;
@@ -53,9 +54,12 @@ struct shelf {
 	LIST_HEAD(, blob) buckets[BLOBS_BUCKETS];
 	TAILQ_HEAD(, blob)
 	idle; /* without readers, least recently used first */
-	unsigned idle_n, copies;
+	unsigned idle_n, copies, lent,
+	    coming; /* lent, being compared for readers
+		     */
 	bool stopping;
-	bool starved; /* a check waits for a copy to be given back */
+	bool starved; /* somebody waits for a copy to be given back */
+	LIST_HEAD(, shelf_share) shares[SHARES_BUCKETS];
 	struct {
 		bool running;
 		uint8_t sha256[32]; /* the blob it is at */
@@ -93,12 +97,17 @@ void blob_forget_idle(struct shelf *s, unsigned keep);
 void blob_job_done(struct blob *b);
 
 /* shelf_check.c */
-/* Compare the slice on a thread, unless that is under way. */
-void check_start(struct blob *b, size_t slice);
-/* If the slice was just compared: add its octets from off, at most n, to out;
- * how many. */
-uint64_t check_copy(struct blob *b, size_t slice, uint64_t off, uint64_t n,
-    struct evbuffer *out);
+/* Compare a slice on a thread, unless that is under way: before it is asked
+ * for; the one that a reader waits for. false: it may not be lent a copy yet,
+ * and is woken when it may. */
+void check_ahead(struct blob *b, size_t slice);
+bool check_for(struct shelf_reader *r);
+/* If the slice was just compared and may be lent: add its octets from off, at
+ * most n, to out; how many. */
+uint64_t check_copy(struct shelf_reader *r, size_t slice, uint64_t off,
+    uint64_t n, struct evbuffer *out);
+void share_enter(struct shelf *s, struct shelf_reader *r, const char *address);
+void share_leave(struct shelf *s, struct shelf_reader *r);
 /* Read and compare one slice of fd; 0, -EIO, -EBADMSG. n: its length. */
 int check_slice(
     int fd, const uint8_t *list, size_t slice, char *data, size_t n);
