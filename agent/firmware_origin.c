@@ -63,6 +63,7 @@ struct fw_get {
 
 	char *pem;
 	char why[300];
+	bool fresh; /* its URI was signed for it, not for an earlier one */
 	bool signed_anew;
 };
 
@@ -146,6 +147,7 @@ fw_origins_again(struct fw_origins *o)
 {
 	for (int i = 0; i < FW_FROM_N; i++)
 		o->h[i].rest_until_ms = o->h[i].rest_ms = 0;
+	signed_uris_fini(&o->uris);
 }
 
 cJSON *
@@ -205,6 +207,19 @@ over_before(struct fw_get *g, int rc)
 
 static void ask(struct fw_get *g);
 
+/*
+ * May signing once more help? A URI may have expired early (403), and one that
+ * is kept may be that of a storage, or of keys, that were replaced since.
+ */
+static bool
+is_stale(const struct fw_get *g, int status)
+{
+	if (g->rq.from != FW_BUCKET || g->signed_anew)
+		return false;
+	return status == 403 ||
+	    (!g->fresh && (status == 400 || status == 401 || status == 404));
+}
+
 static void
 on_answer(const struct xfer_result *x, void *arg)
 {
@@ -216,13 +231,10 @@ on_answer(const struct xfer_result *x, void *arg)
 		.xfer = x->xfer };
 
 	g->xfer = NULL; /* frees itself */
-	if (g->rq.from == FW_BUCKET && x->status == 403 && !g->signed_anew) {
-		struct signed_uri *u = signed_uri_find(&g->o->uris, g->rq.path);
-
-		/* It may have expired early: sign once more. */
+	if (g->rq.from == FW_BUCKET && x->status >= 400 && x->status < 500)
+		signed_uri_drop(&g->o->uris, g->rq.storage, g->rq.path);
+	if (is_stale(g, x->status)) {
 		g->signed_anew = true;
-		if (u != NULL)
-			signed_uri_drop(&g->o->uris, u);
 		ask(g);
 		return;
 	}
@@ -282,10 +294,10 @@ on_head(void *arg, struct xfer *t, int status)
 	struct fw_get *g = arg;
 	const char *coding = xfer_header(t, "Content-Encoding");
 
+	if (is_stale(g, status))
+		return -ECANCELED; /* on_answer() signs again */
 	if (coding != NULL && strcmp(coding, "identity") != 0)
 		return refuse(g, "sent it encoded: %s", coding);
-	if (status == 403 && g->rq.from == FW_BUCKET && !g->signed_anew)
-		return -ECANCELED; /* on_answer() signs again */
 	if (g->rq.ranged && check_range(g, t, status) != 0)
 		return -EBADMSG;
 	if (!g->rq.ranged && status != 200) {
@@ -452,7 +464,8 @@ on_signed(const struct signer_answer *ans, void *arg)
 		over_before(g, -EACCES);
 	else
 		send_signed(g,
-		    signed_uri_keep(&g->o->uris, g->rq.path, r, ans->asked_ms));
+		    signed_uri_keep(&g->o->uris, g->rq.storage, g->rq.path, r,
+			ans->asked_ms));
 }
 
 static void
@@ -461,6 +474,7 @@ sign(struct fw_get *g)
 	cJSON *o = cJSON_CreateObject(), *v = cJSON_CreateObject();
 	char *text;
 
+	g->fresh = true;
 	json_add_text(v, "id", "firmware");
 	json_add_text(v, "storage", g->rq.storage);
 	json_add_text(v, "method", "GET");
@@ -481,7 +495,7 @@ ask(struct fw_get *g)
 	char *path, *uri;
 
 	if (g->rq.from == FW_BUCKET) {
-		u = signed_uri_find(&g->o->uris, g->rq.path);
+		u = signed_uri_find(&g->o->uris, g->rq.storage, g->rq.path);
 		if (u != NULL)
 			send_signed(g, u);
 		else

@@ -14,7 +14,7 @@
 
 struct signed_uri {
 	TAILQ_ENTRY(signed_uri) link;
-	char *path;
+	char *storage, *path;
 	struct recipe *recipe;
 	int64_t until_ms; /* by clock_ms() */
 };
@@ -24,12 +24,16 @@ struct signed_uris {
 	size_t n;
 };
 
-/* One that still holds, valid until the loop turns; NULL. */
-struct signed_uri *signed_uri_find(struct signed_uris *o, const char *path);
-/* Takes r, asked for at asked_ms. */
-struct signed_uri *signed_uri_keep(struct signed_uris *o, const char *path,
-    struct recipe *r, int64_t asked_ms);
-void signed_uri_drop(struct signed_uris *o, struct signed_uri *u);
+/* One that still holds, of that storage, valid until the loop turns; NULL. */
+struct signed_uri *signed_uri_find(
+    struct signed_uris *o, const char *storage, const char *path);
+/* Takes r, asked for at asked_ms. What was there of that path goes. */
+struct signed_uri *signed_uri_keep(struct signed_uris *o, const char *storage,
+    const char *path, struct recipe *r, int64_t asked_ms);
+/* The bucket will not have it. */
+void signed_uri_drop(
+    struct signed_uris *o, const char *storage, const char *path);
+/* All of them. */
 void signed_uris_fini(struct signed_uris *o);
 
 #endif
