@@ -126,16 +126,28 @@ entry(
 	return o;
 }
 
-/* Takes list. */
+/*
+ * Takes list. If there_ok, 0 with *answer_out NULL means: it is in the bucket
+ * by now, put there by somebody else or by a request whose answer was lost.
+ */
 static int
-sign(struct publisher *p, cJSON *list, cJSON **answer_out)
+sign(struct publisher *p, cJSON *list, bool there_ok, cJSON **answer_out)
 {
 	cJSON *body = cJSON_CreateObject();
 	char *path = channel_path(p, "/sign");
+	struct rest_answer a;
 	int rc;
 
+	*answer_out = NULL;
 	cJSON_AddItemToObject(body, "uploads", list);
-	rc = rest_json(p, "POST", path, body, "signing", answer_out);
+	rc = rest_call(p, "POST", path, body, NULL, &a);
+	if (rc == 0 && a.status == 200 && a.json != NULL) {
+		*answer_out = a.json;
+		a.json = NULL;
+	} else if (rc == 0 && !(there_ok && a.status == 409)) {
+		rc = rest_refused("signing", &a);
+	}
+	rest_fini(&a);
 	cJSON_Delete(body);
 	free(path);
 	return rc;
@@ -180,7 +192,7 @@ sign_parts(struct putting *u, int64_t *next, int64_t count,
 	*n_out = n;
 	*answer_out = NULL;
 	if (n > 0)
-		return sign(u->p, list, answer_out);
+		return sign(u->p, list, false, answer_out);
 	cJSON_Delete(list);
 	return 0;
 }
@@ -232,8 +244,8 @@ finish(struct putting *u, bool *lost_out)
 	int status = 0, rc;
 
 	cJSON_AddItemToArray(list, entry(u, "PUT", "finish", 0));
-	rc = sign(u->p, list, &answer);
-	if (rc == 0)
+	rc = sign(u->p, list, true, &answer);
+	if (answer != NULL)
 		rc = store_do(u->p, result_recipe(answer, 0), u->what, u->kept,
 		    &status, &refused);
 	cJSON_Delete(answer);
@@ -301,9 +313,9 @@ put_object(struct publisher *p, const char *version, const char *name,
 	int rc, status;
 
 	cJSON_AddItemToArray(list, entry(&u, "PUT", NULL, 0));
-	rc = sign(p, list, &answer);
-	if (rc != 0)
-		return rc;
+	rc = sign(p, list, true, &answer);
+	if (answer == NULL)
+		return rc; /* if it is there, reading back tells */
 	recipe = result_recipe(answer, 0);
 	u.path = xasprintf("%s/%s-%s-%.32s.json", p->state_dir, p->o.product,
 	    p->o.channel, sha256);
@@ -337,7 +349,7 @@ check_object(struct publisher *p, const char *version, const char *name,
 	int status = 0, rc;
 
 	cJSON_AddItemToArray(list, entry(&u, "GET", NULL, 0));
-	rc = sign(p, list, &answer);
+	rc = sign(p, list, false, &answer);
 	if (rc == 0)
 		rc = store_hash(p, result_recipe(answer, 0), got, &n, &status);
 	cJSON_Delete(answer);

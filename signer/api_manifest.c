@@ -183,29 +183,6 @@ put_manifest(struct store_txn *t, struct api_call *c)
 
 /* ---- the objects it names ------------------------------------------------ */
 
-static int
-look_at(struct api_call *c, const struct place *pl, const char *path,
-    const char *suffix, int64_t size)
-{
-	char *full = xasprintf("%s%s", path, suffix);
-	int64_t there = -1;
-	int rc = place_look(c, pl, full, &there, NULL);
-
-	if (rc == -ENOENT)
-		problem_field(&c->problem, "/manifest",
-		    "Upload it first: POST .../releases has the recipe; or "
-		    "let the storage's credentials read objects.",
-		    "The bucket does not have %.250s.", full);
-	else if (rc == 0 && there != size)
-		problem_field(&c->problem, "/manifest",
-		    "Take the next version.",
-		    "In the bucket %.250s has %" PRId64 " octets, not %" PRId64
-		    ".",
-		    full, there, size);
-	free(full);
-	return c->problem.status == 0 ? 0 : -EIO;
-}
-
 static bool
 is_fresh(const struct offer *o, const struct manifest_release *r)
 {
@@ -219,29 +196,68 @@ is_fresh(const struct offer *o, const struct manifest_release *r)
 	return false;
 }
 
+struct expecting {
+	struct object_look *looks;
+	int64_t *sizes;
+	size_t n;
+};
+
+static void
+expect(struct expecting *x, const struct manifest_file *f)
+{
+	size_t n = x->n;
+
+	x->looks = xrealloc(x->looks, (n + 2) * sizeof(*x->looks));
+	x->sizes = xrealloc(x->sizes, (n + 2) * sizeof(*x->sizes));
+	memset(x->looks + n, 0, 2 * sizeof(*x->looks));
+	x->looks[n].path = xstrdup(f->path);
+	x->looks[n + 1].path = xasprintf("%s.slices", f->path);
+	x->sizes[n] = (int64_t)f->size;
+	x->sizes[n + 1] = 32 * (int64_t)slices_count(f->size);
+	x->n += 2;
+}
+
+static int
+compare(struct api_call *c, const struct object_look *look, int64_t size)
+{
+	if (look->size == size)
+		return 0;
+	if (look->size < 0)
+		problem_field(&c->problem, "/manifest",
+		    "Upload it first: POST .../releases has the recipe; or "
+		    "let the storage's credentials read objects.",
+		    "The bucket does not have %.250s.", look->path);
+	else
+		problem_field(&c->problem, "/manifest",
+		    "Take the next version.",
+		    "In the bucket %.250s has %" PRId64 " octets, not %" PRId64
+		    ".",
+		    look->path, look->size, size);
+	return -EIO;
+}
+
 /* Those that are new, or all if the product has moved to another storage. */
 static int
-look_at_objects(
-    struct api_call *c, const struct place *pl, const struct offer *o)
+look_at_objects(struct api_call *c, struct place *pl, const struct offer *o)
 {
 	bool moved =
 	    o->storage == NULL || strcmp(o->storage, pl->product.storage) != 0;
-	int rc = 0;
+	struct expecting x = { NULL };
+	int rc;
 
 	for (size_t i = 0; i < o->m->releases_n; i++) {
 		const struct manifest_release *r = &o->m->releases[i];
 
 		if (!moved && !is_fresh(o, r))
 			continue;
-		for (size_t j = 0; rc == 0 && j < r->files_n; j++) {
-			const struct manifest_file *f = &r->files[j];
-
-			rc = look_at(c, pl, f->path, "", (int64_t)f->size);
-			if (rc == 0)
-				rc = look_at(c, pl, f->path, ".slices",
-				    32 * (int64_t)slices_count(f->size));
-		}
+		for (size_t j = 0; j < r->files_n; j++)
+			expect(&x, &r->files[j]);
 	}
+	rc = place_looks(c, pl, x.looks, x.n);
+	for (size_t i = 0; rc == 0 && i < x.n; i++)
+		rc = compare(c, &x.looks[i], x.sizes[i]);
+	object_looks_fini(x.looks, x.n);
+	free(x.sizes);
 	return rc;
 }
 
@@ -328,57 +344,55 @@ keep(struct store_txn *t, void *arg)
 /* ---- where it goes ------------------------------------------------------- */
 
 /* One of the four names: a recipe unless it is there already for good. */
-static int
+static void
 add_upload(struct api_call *c, const struct place *pl, cJSON *uploads,
-    const char *name, size_t size, bool lasting)
+    const struct object_look *look, size_t size, bool lasting)
 {
-	char *path = xasprintf("%s/%s/%s", c->param[0], c->param[1], name),
-	     *etag = NULL;
+	bool there = look->size >= 0;
 	struct object_wish put = { .method = "PUT",
-		.path = path,
+		.path = look->path,
 		.size = (int64_t)size,
-		.lasting = lasting };
+		.lasting = lasting,
+		.if_match = there ? look->etag : NULL };
 	cJSON *o = cJSON_CreateObject(), *recipe;
-	int64_t there;
-	int rc = place_look(c, pl, path, &there, &etag);
 
 	cJSON_AddItemToArray(uploads, o);
-	json_add_text(o, "name", name);
-	json_add_text(o, "key", path);
+	json_add_text(o, "name", strrchr(look->path, '/') + 1);
+	json_add_text(o, "key", look->path);
 	json_add_int(o, "size", (int64_t)size);
-	if (rc == 0 && lasting) {
-		json_add_text(o, "state", "present");
-	} else if (rc == 0 || rc == -ENOENT) {
-		json_add_text(o, "state", rc == 0 ? "replace" : "missing");
-		put.if_match = rc == 0 ? etag : NULL;
-		recipe = place_recipe(c, pl, &put);
-		if (recipe != NULL)
-			cJSON_AddItemToObject(o, "recipe", recipe);
-	}
-	free(etag);
-	free(path);
-	return c->problem.status == 0 ? 0 : -EIO;
+	json_add_text(o, "state",
+	    !there        ? "missing"
+		: lasting ? "present"
+			  : "replace");
+	if (there && lasting)
+		return;
+	recipe = place_recipe(c, pl, &put);
+	if (recipe != NULL)
+		cJSON_AddItemToObject(o, "recipe", recipe);
 }
 
 static int
-add_uploads(struct api_call *c, const struct place *pl, const struct offer *o)
+add_uploads(struct api_call *c, struct place *pl, const struct offer *o)
 {
 	cJSON *uploads = cJSON_AddArrayToObject(c->answer, "uploads");
-	size_t n = strlen(o->text), s = strlen(o->signature);
-	char *name = xasprintf("manifest-%" PRId64 ".json", o->m->seq);
-	char *signature = xasprintf("%s.minisig", name);
-	int rc = add_upload(c, pl, uploads, name, n, true);
+	struct object_look *looks = xcalloc(4, sizeof(*looks));
+	int rc;
 
-	if (rc == 0)
-		rc = add_upload(c, pl, uploads, signature, s, true);
-	if (rc == 0)
-		rc = add_upload(c, pl, uploads, "manifest.json", n, false);
-	if (rc == 0)
-		rc = add_upload(
-		    c, pl, uploads, "manifest.json.minisig", s, false);
+	for (size_t i = 0; i < 4; i++) {
+		char *seq =
+		    i < 2 ? xasprintf("-%" PRId64, o->m->seq) : xstrdup("");
+
+		looks[i].path =
+		    xasprintf("%s/%s/manifest%s.json%s", c->param[0],
+			c->param[1], seq, i % 2 == 1 ? ".minisig" : "");
+		free(seq);
+	}
+	rc = place_looks(c, pl, looks, 4);
+	for (size_t i = 0; rc == 0 && i < 4; i++)
+		add_upload(c, pl, uploads, &looks[i],
+		    strlen(i % 2 == 1 ? o->signature : o->text), i < 2);
+	object_looks_fini(looks, 4);
 	place_answers(pl, cJSON_AddArrayToObject(c->answer, "answers"));
-	free(name);
-	free(signature);
 	return rc;
 }
 

@@ -78,47 +78,75 @@ post_release(struct store_txn *t, struct api_call *c)
 	return rc;
 }
 
-/* Is the object there? Adds {name, state, recipe} to uploads. */
-static int
-look_at(struct api_call *c, const struct place *pl, const char *name,
-    const char *suffix, int64_t size, const char *sha256, cJSON *uploads)
+/* One object of a release: a file, or the list of its slices. */
+struct wanted {
+	int64_t size;
+	const char *sha256;
+};
+
+static void
+want(struct api_call *c, const struct place *pl, const char *name,
+    const char *suffix, int64_t size, const char *sha256, struct wanted *w,
+    struct object_look *look)
 {
-	char *path = xasprintf("%s/%s/%s/%s%s", pl->product.name, c->param[1],
+	look->path = xasprintf("%s/%s/%s/%s%s", pl->product.name, c->param[1],
 	    json_string(c->answer, "version"), name, suffix);
+	*w = (struct wanted){ size, sha256 };
+}
+
+static int
+is_missing(struct api_call *c, const struct place *pl, const char *path,
+    const struct wanted *w, cJSON *o)
+{
 	struct object_wish put = { .method = "PUT",
 		.path = path,
-		.size = size,
-		.sha256 = sha256,
+		.size = w->size,
+		.sha256 = w->sha256,
 		.lasting = true };
-	cJSON *o = cJSON_CreateObject(), *recipe;
-	int64_t there = -1;
-	int rc = place_look(c, pl, path, &there, NULL);
+	cJSON *recipe;
+
+	json_add_text(o, "state", "missing");
+	if (pl->settled && json_bool(c->answer, "published", false)) {
+		problem_set(&c->problem, 409,
+		    "Copy it back from the backup bucket, or publish the next "
+		    "version: what was published is not uploaded again.",
+		    "The bucket has lost a file of a published release: "
+		    "%.200s",
+		    path);
+		return -EIO;
+	}
+	if (json_bool(c->json, "dryRun", false))
+		return 0; /* nothing is known of it later */
+	recipe = place_recipe(c, pl, &put);
+	if (recipe == NULL) {
+		problem_set(&c->problem, 422, "Shorten the names.",
+		    "This object cannot be signed for: %.200s", path);
+		return -EIO;
+	}
+	cJSON_AddItemToObject(o, "recipe", recipe);
+	return 0;
+}
+
+/* Adds {name, state, recipe} to uploads. */
+static int
+add_upload(struct api_call *c, const struct place *pl,
+    const struct object_look *look, const struct wanted *w, cJSON *uploads)
+{
+	cJSON *o = cJSON_CreateObject();
 
 	cJSON_AddItemToArray(uploads, o);
-	cJSON_AddItemToObject(
-	    o, "name", cJSON_CreateString(strrchr(path, '/') + 1));
-	json_add_text(o, "key", path);
-	json_add_int(o, "size", size);
-	if (rc == 0 && there != size)
-		problem_set(&c->problem, 409,
-		    "Somebody put another file there: take the next version.",
-		    "The bucket has other bytes as %.200s", path);
-	if (rc == 0) {
-		json_add_text(o, "state", "present");
-	} else if (rc == -ENOENT) {
-		json_add_text(o, "state", "missing");
-		if (json_bool(c->json, "dryRun", false))
-			goto out; /* nothing is known of it later */
-		recipe = place_recipe(c, pl, &put);
-		if (recipe == NULL)
-			problem_set(&c->problem, 422, "Shorten the names.",
-			    "This object cannot be signed for: %.200s", path);
-		else
-			cJSON_AddItemToObject(o, "recipe", recipe);
-	}
-out:
-	free(path);
-	return c->problem.status == 0 ? 0 : -EIO;
+	json_add_text(o, "name", strrchr(look->path, '/') + 1);
+	json_add_text(o, "key", look->path);
+	json_add_int(o, "size", w->size);
+	if (look->size < 0)
+		return is_missing(c, pl, look->path, w, o);
+	json_add_text(o, "state", "present");
+	if (look->size == w->size)
+		return 0;
+	problem_set(&c->problem, 409,
+	    "Somebody put another file there: take the next version.",
+	    "The bucket has other bytes as %.200s", look->path);
+	return -EIO;
 }
 
 static void
@@ -129,6 +157,9 @@ look_at_all(struct api_call *c)
 		    *e;
 	cJSON *uploads = cJSON_AddArrayToObject(c->answer, "uploads");
 	cJSON *answers = cJSON_AddArrayToObject(c->answer, "answers");
+	size_t most = 2 * (size_t)cJSON_GetArraySize(files), n = 0;
+	struct object_look *looks = xcalloc(most + 1, sizeof(*looks));
+	struct wanted *w = xcalloc(most + 1, sizeof(*w));
 	struct place pl;
 	int rc = place_open(c, &pl);
 
@@ -137,17 +168,25 @@ look_at_all(struct api_call *c)
 		const char *name = json_string(e, "name");
 		int64_t size = 0;
 
+		if (rc != 0)
+			break;
 		json_int(e, "size", 1, (int64_t)FIRMWARE_SIZE_MAX, &size);
-		if (rc == 0)
-			rc = look_at(c, &pl, name, "", size,
-			    json_string(e, "sha256"), uploads);
-		if (rc == 0)
-			rc = look_at(c, &pl, name, ".slices",
-			    32 * (int64_t)slices_count((uint64_t)size),
-			    json_string(e, "slicesSha256"), uploads);
+		want(c, &pl, name, "", size, json_string(e, "sha256"), &w[n],
+		    &looks[n]);
+		n++;
+		want(c, &pl, name, ".slices",
+		    32 * (int64_t)slices_count((uint64_t)size),
+		    json_string(e, "slicesSha256"), &w[n], &looks[n]);
+		n++;
 	}
 	if (rc == 0)
+		rc = place_looks(c, &pl, looks, n);
+	for (size_t i = 0; rc == 0 && i < n; i++)
+		rc = add_upload(c, &pl, &looks[i], &w[i], uploads);
+	if (rc == 0)
 		place_answers(&pl, answers);
+	object_looks_fini(looks, n);
+	free(w);
 	place_close(c, &pl);
 }
 
@@ -297,14 +336,30 @@ post_sign(struct store_txn *t, struct api_call *c)
 	return rc;
 }
 
+static char *
+entry_path(const struct api_call *c, const struct place *pl, const cJSON *v)
+{
+	return xasprintf("%s/%s/%s/%s", pl->product.name, c->param[1],
+	    json_string(v, "version"), json_string(v, "name"));
+}
+
+static bool
+is_put(const cJSON *v)
+{
+	const char *method = json_string(v, "method");
+	const char *step = json_string(v, "step");
+
+	return (method == NULL || strcmp(method, "PUT") == 0) &&
+	    (step == NULL || strcmp(step, "abort") != 0);
+}
+
 static cJSON *
 sign_entry(struct api_call *c, const struct place *pl, const cJSON *v,
     const cJSON *release)
 {
 	const char *name = json_string(v, "name");
 	const char *method = json_string(v, "method");
-	char *path = xasprintf("%s/%s/%s/%s", pl->product.name, c->param[1],
-	    json_string(v, "version"), name);
+	char *path = entry_path(c, pl, v);
 	struct object_wish w = { .method = method != NULL ? method : "PUT",
 		.path = path,
 		.step = json_string(v, "step"),
@@ -319,6 +374,56 @@ sign_entry(struct api_call *c, const struct place *pl, const cJSON *v,
 	return recipe;
 }
 
+/*
+ * Never a PUT over what is there. Most stores refuse it themselves, by a
+ * condition that is signed with it; those that know none (noOverwrite false)
+ * would take it, from whoever has a publisher's token. So it is not signed for
+ * an object that is there, nor for any of a release that was published. A part
+ * changes nothing before its `finish`.
+ */
+static int
+check_overwriting(struct api_call *c, struct place *pl, const cJSON *list,
+    const cJSON *releases)
+{
+	struct object_look *looks = xcalloc(UPLOADS_MAX, sizeof(*looks));
+	const cJSON *e;
+	size_t n = 0;
+	int i = 0, rc = 0;
+
+	cJSON_ArrayForEach(e, list)
+	{
+		const cJSON *release = cJSON_GetArrayItem(releases, i++);
+		const char *step = json_string(e, "step");
+
+		if (!is_put(e))
+			continue;
+		if (pl->settled && json_bool(release, "published", false)) {
+			problem_set(&c->problem, 409,
+			    "Publish the next version.",
+			    "The release %.64s was published: its files are "
+			    "not written again",
+			    json_string(e, "version"));
+			rc = -ECANCELED;
+		} else if (step == NULL || strcmp(step, "part") != 0) {
+			looks[n++].path = entry_path(c, pl, e);
+		}
+	}
+	if (rc == 0)
+		rc = place_looks(c, pl, looks, n);
+	for (size_t j = 0; rc == 0 && j < n; j++) {
+		if (looks[j].size < 0)
+			continue;
+		problem_set(&c->problem, 409,
+		    "Read it back and compare; if it is another file, publish "
+		    "the next version.",
+		    "The bucket has this object already: %.200s",
+		    looks[j].path);
+		rc = -ECANCELED;
+	}
+	object_looks_fini(looks, n);
+	return rc;
+}
+
 static void
 sign_all(struct api_call *c)
 {
@@ -329,6 +434,8 @@ sign_all(struct api_call *c)
 	struct place pl;
 	int i = 0, rc = place_open(c, &pl);
 
+	if (rc == 0)
+		rc = check_overwriting(c, &pl, list, releases);
 	c->answer = cJSON_CreateObject();
 	results = cJSON_AddArrayToObject(c->answer, "results");
 	cJSON_ArrayForEach(e, list)

@@ -229,9 +229,11 @@ note_failure(struct entry *e, const struct fetch_error *error, int64_t now_s)
 	e->retry_s = now_s + RETRY_S;
 }
 
+/* lent_out, unless NULL: also lent to the caller; NULL there if rc is not 0. */
 static void
 take_result(struct credentials *c, const struct storage *s, const char *scope,
-    int rc, const struct credential *got, const struct fetch_error *error)
+    int rc, const struct credential *got, const struct fetch_error *error,
+    const struct credential **lent_out)
 {
 	int64_t now_s = clock_wall_ms() / 1000;
 	struct entry *e;
@@ -244,6 +246,10 @@ take_result(struct credentials *c, const struct storage *s, const char *scope,
 		e->cred = xmalloc(sizeof(*e->cred));
 		*e->cred = *got;
 		e->cred->users = 1;
+		if (lent_out != NULL) {
+			e->cred->users++;
+			*lent_out = e->cred;
+		}
 		e->renew_s = now_s + (got->expires_s - now_s) * 3 / 4;
 	} else {
 		note_failure(e, error, now_s);
@@ -304,8 +310,27 @@ run(void *arg)
 	if (rc != 0)
 		log_warn("storage=%s/%s no credentials next=%ds: %s", f->tenant,
 		    f->name, RETRY_S, error.error);
-	take_result(f->c, l.s, f->scope, rc, &got, &error);
+	take_result(f->c, l.s, f->scope, rc, &got, &error, NULL);
 	storage_cache_put(sg->cache, l.s);
+}
+
+int
+credentials_renew(struct credentials *c, const struct storage *s,
+    const char *scope, const struct credential **cred,
+    struct fetch_error *error_out)
+{
+	const struct credential *fresh = NULL;
+	struct credential got;
+	int rc = credential_fetch_now(s, scope, c->sg->conf->allow_private,
+	    clock_wall_ms() / 1000, &got, error_out);
+
+	take_result(c, s, scope, rc, &got, error_out, &fresh);
+	if (rc != 0)
+		return *cred != NULL ? 0 : rc;
+	if (*cred != NULL)
+		credential_put(c, *cred);
+	*cred = fresh;
+	return 0;
 }
 
 static void

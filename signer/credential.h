@@ -51,6 +51,14 @@ void credential_put(struct credentials *c, const struct credential *cred);
  */
 void credentials_fetch(struct credentials *c, const char *tenant,
     const char *name, const char *scope, void (*done)(void *arg), void *arg);
+/*
+ * On an outgoing thread: fetch it now, for this call and those to come. *cred
+ * is what the caller has of credentials_get() (NULL: none) and is replaced; if
+ * there was one, a failure leaves it and is none. credential_put() it.
+ */
+int credentials_renew(struct credentials *c, const struct storage *s,
+    const char *scope, const struct credential **cred,
+    struct fetch_error *error_out);
 /* On an outgoing thread: fetch one for oneself; credential_drop() it. */
 int credential_fetch_now(const struct storage *s, const char *scope,
     bool allow_private, int64_t now_s, struct credential *out,

@@ -19,6 +19,7 @@
 struct api_call;
 struct gateway;
 struct manifest;
+struct outgoing;
 struct problem;
 struct storage;
 struct store_txn;
@@ -98,10 +99,11 @@ int manifest_check(struct store_txn *t, const char *tenant,
 struct place {
 	struct product product;
 	const struct storage *s;
-	const struct credential *cred; /* NULL: the storage's own */
-	struct credential own;         /* fetched for this call alone */
-	bool shared;                   /* cred is of the cache */
+	const struct credential *cred; /* borrowed; NULL: the storage's own */
 	const char *root;
+	bool settled; /* the channel's newest manifest is in this storage */
+	struct outgoing *out; /* looking; NULL: not yet */
+	int64_t look_until_ms;
 };
 /* -errno: c->problem tells. place_close() in any case. */
 int place_open(struct api_call *c, struct place *pl);
@@ -121,12 +123,19 @@ struct object_wish {
 /* A recipe; NULL: this cannot be signed. */
 cJSON *place_recipe(
     struct api_call *c, const struct place *pl, const struct object_wish *w);
+/* An object that is looked at. */
+struct object_look {
+	char *path;   /* below the root; malloc'd */
+	int64_t size; /* octets; -1: it is not there */
+	char *etag;   /* a state that if_match can name; malloc'd or NULL */
+};
 /*
- * HEAD. 0: it is there, of *size_out octets, in a state that if_match can name
- * (*etag_out, malloc'd; may be NULL). -ENOENT. -EIO: c->problem tells.
+ * HEAD of each, some at a time, for at most half a minute in all of a place's
+ * life. -EIO: c->problem tells. object_looks_fini() frees v itself, too.
  */
-int place_look(struct api_call *c, const struct place *pl, const char *path,
-    int64_t *size_out, char **etag_out);
+int place_looks(
+    struct api_call *c, struct place *pl, struct object_look *v, size_t n);
+void object_looks_fini(struct object_look *v, size_t n);
 /* The store's answers for the gateway or tool, as in POST /v1/sign. */
 void place_answers(const struct place *pl, cJSON *out);
 

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "api.h"
+#include "clock.h"
 #include "json.h"
 #include "outgoing.h"
 #include "problem.h"
@@ -24,7 +25,10 @@
 #include "text.h"
 #include "xalloc.h"
 
-#define LOOK_MS 15000
+#define LOOK_MS 10000
+#define LOOKS_MS 30000 /* all of a call: a thread is held so long */
+#define LOOKS_AT_ONCE 16
+#define LOOKS_MAX 64 /* signed ahead */
 
 /* ---- the place ----------------------------------------------------------- */
 
@@ -32,6 +36,20 @@ struct opening {
 	struct api_call *c;
 	struct place *pl;
 };
+
+/* Is what was published of the channel in the product's storage of now? */
+static int
+find_channel(struct store_txn *t, struct api_call *c, struct place *pl)
+{
+	char *id = firmware_id(c->param[0], c->param[1], NULL), *where;
+	int64_t seq, announced;
+	int rc = manifest_state(t, c->who.tenant, id, &seq, &announced, &where);
+
+	pl->settled = where != NULL && strcmp(where, pl->product.storage) == 0;
+	free(where);
+	free(id);
+	return rc;
+}
 
 static int
 find(struct store_txn *t, void *arg)
@@ -42,6 +60,8 @@ find(struct store_txn *t, void *arg)
 
 	place_close(c, o->pl); /* of an earlier run */
 	rc = firmware_product(t, c, &o->pl->product);
+	if (rc == 0)
+		rc = find_channel(t, c, o->pl);
 	if (rc != 0)
 		return rc;
 	rc = storage_cache_get(
@@ -59,7 +79,7 @@ find(struct store_txn *t, void *arg)
 	return rc;
 }
 
-/* One of the cache if it has a fitting one, else our own. */
+/* One of the cache; what has to be fetched is left there for the next call. */
 static int
 get_credential(struct api_call *c, struct place *pl)
 {
@@ -73,13 +93,9 @@ get_credential(struct api_call *c, struct place *pl)
 	rc = credentials_get(c->sg->credentials, pl->s,
 	    pv->fetch_by_scope ? pl->root : "", c->now_s, &pl->cred, &renew,
 	    &error, &wait);
-	pl->shared = rc == 0;
-	if (rc == -EAGAIN) {
-		rc = credential_fetch_now(pl->s,
-		    pv->fetch_by_scope ? pl->root : "",
-		    c->sg->conf->allow_private, c->now_s, &pl->own, &error);
-		pl->cred = rc == 0 ? &pl->own : NULL;
-	}
+	if (rc == -EAGAIN || (rc == 0 && renew))
+		rc = credentials_renew(c->sg->credentials, pl->s,
+		    pv->fetch_by_scope ? pl->root : "", &pl->cred, &error);
 	if (rc != 0) {
 		problem_set(&c->problem, 503, error.hint,
 		    "No credentials for the storage now: %.300s", error.error);
@@ -108,9 +124,9 @@ place_open(struct api_call *c, struct place *pl)
 void
 place_close(struct api_call *c, struct place *pl)
 {
-	if (pl->shared)
+	if (pl->cred != NULL)
 		credential_put(c->sg->credentials, pl->cred);
-	credential_drop(&pl->own);
+	outgoing_close(pl->out);
 	if (pl->s != NULL)
 		storage_cache_put(c->sg->cache, pl->s);
 	product_fini(&pl->product);
@@ -228,51 +244,102 @@ look_failed(struct api_call *c, const struct out_answer *a)
 	return -EIO;
 }
 
-int
-place_look(struct api_call *c, const struct place *pl, const char *path,
-    int64_t *size_out, char **etag_out)
+/* One look, signed for. */
+struct look {
+	cJSON *get, *head;
+};
+
+static int
+look_begin(struct api_call *c, const struct place *pl, const char *path,
+    struct look *l, struct out_request *rq)
 {
 	struct object_wish get = { .method = "GET", .path = path, .size = -1 };
 	struct object_wish head = {
 		.method = "HEAD", .path = path, .size = -1
 	};
-	cJSON *get_recipe = place_recipe(c, pl, &get);
-	cJSON *recipe = place_recipe(c, pl, &head);
 	const char *own = pl->s->env->public_url;
-	struct out_request rq = { .method = "HEAD",
-		.uri = json_string(recipe, "uri"),
+
+	l->get = place_recipe(c, pl, &get);
+	l->head = place_recipe(c, pl, &head);
+	*rq = (struct out_request){ .method = "HEAD",
+		.uri = json_string(l->head, "uri"),
 		.ca_pem = pl->s->text[ST_CERTIFICATE],
-		.want_header = state_header(get_recipe),
+		.want_header = state_header(l->get),
 		.allow_private = c->sg->conf->allow_private,
 		.timeout_ms = LOOK_MS };
-	struct out_answer a;
-	int rc = 0;
-
-	if (rq.uri == NULL || rq.want_header == NULL) {
+	if (rq->uri == NULL || rq->want_header == NULL) {
 		problem_set(&c->problem, 422,
 		    "Shorten firmwareRoot or the names.",
-		    "This object cannot be signed for");
-		cJSON_Delete(get_recipe);
-		cJSON_Delete(recipe);
+		    "This object cannot be signed for: %.200s", path);
 		return -EIO;
 	}
-	if (strncmp(rq.uri, own, strlen(own)) == 0 &&
-	    rq.uri[strlen(own)] == '/')
-		rq.allow_private = true;
-	outgoing_call(&rq, &a);
+	if (strncmp(rq->uri, own, strlen(own)) == 0 &&
+	    rq->uri[strlen(own)] == '/')
+		rq->allow_private = true;
+	return 0;
+}
+
+static int
+look_end(struct api_call *c, const struct out_answer *a, struct object_look *o)
+{
 	/* 403 is what who may not list is told of a key that is not there. */
-	if (a.fault == OUT_OK && (a.status == 404 || a.status == 403))
-		rc = -ENOENT;
-	else if (a.fault != OUT_OK || a.status != 200 || a.length < 0)
-		rc = look_failed(c, &a);
-	if (rc == 0) {
-		*size_out = a.length;
-		if (etag_out != NULL)
-			*etag_out =
-			    a.wanted[0] != '\0' ? xstrdup(a.wanted) : NULL;
+	if (a->fault == OUT_OK && (a->status == 404 || a->status == 403))
+		return 0;
+	if (a->fault != OUT_OK || a->status != 200 || a->length < 0)
+		return look_failed(c, a);
+	o->size = a->length;
+	o->etag = a->wanted[0] != '\0' ? xstrdup(a->wanted) : NULL;
+	return 0;
+}
+
+static int
+look_at_some(
+    struct api_call *c, struct place *pl, struct object_look *v, size_t n)
+{
+	struct look looks[LOOKS_MAX] = { { NULL } };
+	struct out_request rqs[LOOKS_MAX];
+	struct out_answer *as = xcalloc(LOOKS_MAX, sizeof(*as));
+	int rc = 0;
+
+	for (size_t i = 0; rc == 0 && i < n; i++)
+		rc = look_begin(c, pl, v[i].path, &looks[i], &rqs[i]);
+	if (rc == 0)
+		outgoing_calls(pl->out, rqs, as, n, pl->look_until_ms);
+	for (size_t i = 0; i < n; i++) {
+		if (rc == 0)
+			rc = look_end(c, &as[i], &v[i]);
+		out_answer_fini(&as[i]);
+		cJSON_Delete(looks[i].get);
+		cJSON_Delete(looks[i].head);
 	}
-	out_answer_fini(&a);
-	cJSON_Delete(get_recipe);
-	cJSON_Delete(recipe);
+	free(as);
 	return rc;
+}
+
+int
+place_looks(
+    struct api_call *c, struct place *pl, struct object_look *v, size_t n)
+{
+	int rc = 0;
+
+	if (pl->out == NULL) {
+		pl->out = outgoing_open(LOOKS_AT_ONCE);
+		pl->look_until_ms = clock_ms() + LOOKS_MS;
+	}
+	for (size_t i = 0; i < n; i++)
+		v[i].size = -1;
+	for (size_t i = 0; rc == 0 && i < n; i += LOOKS_MAX)
+		rc = look_at_some(
+		    c, pl, v + i, n - i < LOOKS_MAX ? n - i : LOOKS_MAX);
+	return rc;
+}
+
+void
+object_looks_fini(struct object_look *v, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		free(v[i].path);
+		free(v[i].etag);
+	}
+	free(v);
 }

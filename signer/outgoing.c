@@ -18,6 +18,7 @@
 #include <sys/socket.h>
 #include <curl/curl.h>
 
+#include "clock.h"
 #include "xalloc.h"
 
 #define BODY_MAX (256 * 1024)
@@ -27,6 +28,14 @@ struct call {
 	struct out_answer *a;
 	bool private;
 	size_t sent;
+	CURL *h;
+	struct curl_slist *headers;
+	char why[CURL_ERROR_SIZE];
+};
+
+struct outgoing {
+	CURLM *multi; /* keeps connections from one run to the next */
+	size_t parallel;
 };
 
 /* Set once, at the end of the program: nothing but ending depends on it. */
@@ -228,56 +237,174 @@ set_method(CURL *h, struct call *c)
 	curl_easy_setopt(h, CURLOPT_READDATA, c);
 }
 
-void
-outgoing_call(const struct out_request *rq, struct out_answer *a)
+static void
+set_callbacks(CURL *h, struct call *c)
 {
-	struct call c = { .rq = rq, .a = a };
-	struct curl_slist *headers = header_list(rq);
-	struct curl_blob pem = { (void *)(uintptr_t)rq->ca_pem, 0,
-		CURL_BLOB_NOCOPY };
-	char why[CURL_ERROR_SIZE] = "";
+	curl_easy_setopt(h, CURLOPT_XFERINFOFUNCTION, on_progress);
+	curl_easy_setopt(h, CURLOPT_OPENSOCKETFUNCTION, on_socket);
+	curl_easy_setopt(h, CURLOPT_OPENSOCKETDATA, c);
+	curl_easy_setopt(h, CURLOPT_WRITEFUNCTION, on_body);
+	curl_easy_setopt(h, CURLOPT_WRITEDATA, c);
+	curl_easy_setopt(h, CURLOPT_HEADERFUNCTION, on_header);
+	curl_easy_setopt(h, CURLOPT_HEADERDATA, c);
+	curl_easy_setopt(h, CURLOPT_PRIVATE, c);
+}
+
+static void
+call_begin(struct call *c, const struct out_request *rq, struct out_answer *a)
+{
 	CURL *h = curl_easy_init();
-	CURLcode rc;
-	long status = 0;
-	curl_off_t length = -1;
 
 	memset(a, 0, sizeof(*a));
+	*c = (struct call){ .rq = rq, .a = a, .h = h };
+	c->headers = header_list(rq);
 	curl_easy_setopt(h, CURLOPT_URL, rq->uri);
 	curl_easy_setopt(h, CURLOPT_PROTOCOLS_STR, "http,https");
 	curl_easy_setopt(h, CURLOPT_PATH_AS_IS, 1L);
 	curl_easy_setopt(h, CURLOPT_PROXY, "");
 	curl_easy_setopt(h, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(h, CURLOPT_TIMEOUT_MS, rq->timeout_ms);
-	curl_easy_setopt(h, CURLOPT_ERRORBUFFER, why);
+	curl_easy_setopt(h, CURLOPT_ERRORBUFFER, c->why);
 	curl_easy_setopt(h, CURLOPT_NOPROGRESS, 0L);
-	curl_easy_setopt(h, CURLOPT_XFERINFOFUNCTION, on_progress);
-	curl_easy_setopt(h, CURLOPT_HTTPHEADER, headers);
-	curl_easy_setopt(h, CURLOPT_OPENSOCKETFUNCTION, on_socket);
-	curl_easy_setopt(h, CURLOPT_OPENSOCKETDATA, &c);
-	curl_easy_setopt(h, CURLOPT_WRITEFUNCTION, on_body);
-	curl_easy_setopt(h, CURLOPT_WRITEDATA, &c);
-	curl_easy_setopt(h, CURLOPT_HEADERFUNCTION, on_header);
-	curl_easy_setopt(h, CURLOPT_HEADERDATA, &c);
+	curl_easy_setopt(h, CURLOPT_HTTPHEADER, c->headers);
+	set_callbacks(h, c);
 	if (rq->ca_pem != NULL) {
-		pem.len = strlen(rq->ca_pem);
+		/* Copied: a connection that is kept outlives its request. */
+		struct curl_blob pem = { (void *)(uintptr_t)rq->ca_pem,
+			strlen(rq->ca_pem), CURL_BLOB_COPY };
+
 		curl_easy_setopt(h, CURLOPT_CAINFO_BLOB, &pem);
 	}
-	set_method(h, &c);
-	rc = curl_easy_perform(h);
-	curl_easy_getinfo(h, CURLINFO_RESPONSE_CODE, &status);
+	set_method(h, c);
+}
+
+static void
+call_end(struct call *c, CURLcode rc)
+{
+	struct out_answer *a = c->a;
+	long status = 0;
+	curl_off_t length = -1;
+
+	curl_easy_getinfo(c->h, CURLINFO_RESPONSE_CODE, &status);
 	a->status = (int)status;
-	curl_easy_getinfo(h, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
+	curl_easy_getinfo(c->h, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
 	a->length = (int64_t)length;
 	if (rc != CURLE_OK) {
-		a->fault = fault_of(rc, &c);
+		a->fault = fault_of(rc, c);
 		snprintf(a->error, sizeof(a->error), "%s",
-		    c.private            ? "it leads to a private address"
-			: why[0] != '\0' ? why
-					 : curl_easy_strerror(rc));
+		    c->private              ? "it leads to a private address"
+			: c->why[0] != '\0' ? c->why
+					    : curl_easy_strerror(rc));
 	}
 	text_add(&a->body, "", 0); /* never NULL */
-	curl_slist_free_all(headers);
-	curl_easy_cleanup(h);
+	curl_slist_free_all(c->headers);
+	curl_easy_cleanup(c->h);
+	c->h = NULL;
+}
+
+void
+outgoing_call(const struct out_request *rq, struct out_answer *a)
+{
+	struct call c;
+
+	call_begin(&c, rq, a);
+	call_end(&c, curl_easy_perform(c.h));
+}
+
+/* ---- many at once -------------------------------------------------------- */
+
+struct outgoing *
+outgoing_open(size_t parallel)
+{
+	struct outgoing *o = xcalloc(1, sizeof(*o));
+
+	o->parallel = parallel;
+	o->multi = curl_multi_init();
+	curl_multi_setopt(o->multi, CURLMOPT_MAXCONNECTS, (long)parallel);
+	return o;
+}
+
+void
+outgoing_close(struct outgoing *o)
+{
+	if (o == NULL)
+		return;
+	curl_multi_cleanup(o->multi);
+	free(o);
+}
+
+/* Take those that are over; their number. */
+static size_t
+reap(struct outgoing *o, bool *fault_out)
+{
+	struct CURLMsg *m;
+	struct call *c;
+	CURLcode rc;
+	size_t n = 0;
+	int left;
+
+	while ((m = curl_multi_info_read(o->multi, &left)) != NULL) {
+		if (m->msg != CURLMSG_DONE)
+			continue;
+		rc = m->data.result; /* m goes with the handle */
+		curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &c);
+		curl_multi_remove_handle(o->multi, c->h);
+		call_end(c, rc);
+		*fault_out = *fault_out || c->a->fault != OUT_OK;
+		n++;
+	}
+	return n;
+}
+
+/* False: there is no time left for it. */
+static bool
+multi_begin(struct outgoing *o, struct call *c, const struct out_request *rq,
+    struct out_answer *a, int64_t until_ms)
+{
+	int64_t left = until_ms - clock_ms();
+
+	if (left <= 0)
+		return false;
+	call_begin(c, rq, a);
+	if (left < rq->timeout_ms)
+		curl_easy_setopt(c->h, CURLOPT_TIMEOUT_MS, (long)left);
+	curl_multi_add_handle(o->multi, c->h);
+	return true;
+}
+
+static void
+give_up(struct out_answer *a)
+{
+	memset(a, 0, sizeof(*a));
+	a->fault = OUT_TIMEOUT;
+	snprintf(a->error, sizeof(a->error), "it takes too long");
+	text_add(&a->body, "", 0);
+}
+
+void
+outgoing_calls(struct outgoing *o, const struct out_request *rqs,
+    struct out_answer *as, size_t n, int64_t until_ms)
+{
+	struct call *calls = xcalloc(n + 1, sizeof(*calls));
+	size_t begun = 0, ended = 0;
+	bool stop = false;
+	int running;
+
+	while (ended < begun || (!stop && begun < n)) {
+		while (!stop && begun < n && begun - ended < o->parallel) {
+			stop = !multi_begin(o, &calls[begun], &rqs[begun],
+			    &as[begun], until_ms);
+			begun += !stop;
+		}
+		if (curl_multi_perform(o->multi, &running) != CURLM_OK)
+			abort(); /* of wrong use or no memory only */
+		ended += reap(o, &stop);
+		if (running > 0)
+			curl_multi_poll(o->multi, NULL, 0, 1000, NULL);
+	}
+	for (; begun < n; begun++)
+		give_up(&as[begun]);
+	free(calls);
 }
 
 void

@@ -56,6 +56,18 @@ void outgoing_stop(void);
 void outgoing_call(const struct out_request *rq, struct out_answer *a);
 void out_answer_fini(struct out_answer *a);
 
+/*
+ * Many of them, at most `parallel` at a time and on kept connections, until
+ * until_ms by clock_ms(). For one thread; when it returns all have ended, and
+ * as_out[i] is the answer of rqs[i]. After the first fault no more are begun:
+ * those left are OUT_TIMEOUT.
+ */
+struct outgoing;
+struct outgoing *outgoing_open(size_t parallel);
+void outgoing_close(struct outgoing *o);
+void outgoing_calls(struct outgoing *o, const struct out_request *rqs,
+    struct out_answer *as_out, size_t n, int64_t until_ms);
+
 /* No answer, or one of trouble of its own: it says nothing about the question.
  */
 bool out_unreachable(const struct out_answer *a);

@@ -110,6 +110,14 @@ is($fw->get($signed->{results}[0]{recipe}, range => 'bytes=700001-')->{status}, 
     'past the end');
 call(422, 'POST', '/cam-x/stable/sign', json => { uploads => [
 	{ version => '1.0.0', name => 'none.bin' }] });
+# For stores that would write over it: no PUT is signed for what is there.
+my %file = (version => '1.0.0', name => 'fw1.bin');
+$r = call(409, 'POST', '/cam-x/stable/sign', json => { uploads => [
+	{ %file, method => 'GET' }, { %file }] });
+like($r->{title}, qr{has this object already: cam-x/stable/1\.0\.0/fw1\.bin}, 'it says which');
+ok($r->{hint}, 'and what to do');
+call(409, 'POST', '/cam-x/stable/sign', json => { uploads => [
+	{ %file, step => $_, kept => { uploadId => 'x' } }] }) for 'start', 'finish';
 call(422, 'POST', '/cam-x/stable/sign', json => { uploads => [
 	{ version => '9.0.0', name => 'fw1.bin' }] });
 
@@ -149,6 +157,14 @@ my $updates = sub { $s->rest('GET', '/v1/updates' . ($_[0] // ''), token => $gw)
 is_deeply($updates->()->{firmware}, [], 'gateways are told nothing yet');
 $r = offer(200, 'the first manifest', m1(\@good), headers => { 'if-none-match' => '*' });
 is($r->{seq}, 1, 'its seq');
+$r->{lost} = "$s->{objects}/$s->{tenant}/default/firmware/cam-x/stable/1.0.0/fw1.bin.slices";
+unlink $r->{lost} or die "$r->{lost}: $!";
+like(call(409, 'POST', '/cam-x/stable/sign', json => { uploads => [
+	{ version => '1.0.0', name => 'fw1.bin.slices', @$_ }] })->{title}, qr/was published/,
+    'of what was published nothing is put again') for [], [step => 'start'],
+    [step => 'part', part => 1, kept => { uploadId => 'x' }];
+like(check(409, '1.0.0', $fw1, hw => ['1.0'])->{hint}, qr/backup/, 'nor if it is lost');
+is($fw->put($list, $fw1->{list})->{status}, 201, 'a PUT that was signed before brings it back');
 is_deeply([map { "$_->{name} $_->{state}" } @{ $r->{uploads} }],
     ['manifest-1.json missing', 'manifest-1.json.minisig missing',
     'manifest.json missing', 'manifest.json.minisig missing'], 'its four names');
