@@ -35,11 +35,31 @@ account_of_endpoint(struct azure_account *x)
 		    xstrndup(x->endpoint.host, strcspn(x->endpoint.host, "."));
 }
 
+/* Kept with its scheme: the secret goes there, and never in clear by mistake.
+ */
+static void
+check_authority(struct storage *s, struct problem *p)
+{
+	char **authority = &s->text[ST_AUTHORITY];
+	struct endpoint e = { 0 };
+
+	if (*authority == NULL)
+		return;
+	if (endpoint_parse(*authority, &e) != 0 ||
+	    (strcmp(e.scheme, "https") != 0 && !s->allow_http)) {
+		problem_field(p, "/authority",
+		    "Leave it out, or write https://HOST.",
+		    "This is no address of a token service.");
+	} else {
+		free(*authority);
+		*authority = endpoint_uri(&e);
+	}
+	endpoint_fini(&e);
+}
+
 static void
 check_client(struct storage *s, struct azure_account *x, struct problem *p)
 {
-	const char *authority = s->text[ST_AUTHORITY];
-	struct endpoint e = { 0 };
 
 	if (s->text[ST_ENDPOINT] == NULL ||
 	    endpoint_parse(s->text[ST_ENDPOINT], &x->endpoint) != 0) {
@@ -51,18 +71,22 @@ check_client(struct storage *s, struct azure_account *x, struct problem *p)
 	if (strcmp(x->endpoint.scheme, "https") != 0)
 		problem_field(p, "/endpoint", "Use https.",
 		    "User delegation keys are given out by https only.");
-	if (authority != NULL &&
-	    (endpoint_parse(authority, &e) != 0 ||
-		(strcmp(e.scheme, "https") != 0 && !s->allow_http)))
-		problem_field(p, "/authority",
-		    "Leave it out, or write https://HOST.",
-		    "This is no address of a token service.");
+	check_authority(s, p);
 	if (strpbrk(s->text[ST_TENANT_ID], "/?#% ") != NULL)
 		problem_field(p, "/tenantId",
 		    "The directory (tenant) ID in the portal.",
 		    "This is no id of a tenant.");
-	endpoint_fini(&e);
 	account_of_endpoint(x);
+}
+
+/* Nothing that would lead to another host when it stands in one. */
+static bool
+account_ok(const char *s)
+{
+	return strlen(s) <= 64 &&
+	    s[strspn(s,
+		"abcdefghijklmnopqrstuvwxyz0123456789-_"
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZ")] == '\0';
 }
 
 static void
@@ -72,12 +96,26 @@ check_credentials(
 	uint8_t *raw;
 	size_t n;
 
+	if (c->key == NULL && c->sas != NULL) {
+		problem_field(p, "/connectionString",
+		    "Take the one of Security, Access keys, which has "
+		    "AccountKey=..., or use tenantId, clientId and "
+		    "clientSecret of an application.",
+		    "A SharedAccessSignature cannot sign for single uploads.");
+		return;
+	}
 	if (c->account == NULL || c->key == NULL) {
 		problem_field(p, "/connectionString",
 		    "Copy it from the portal: storage account, Security, "
 		    "Access keys. It has AccountName=...;AccountKey=...",
 		    "The connection string lacks %s.",
 		    c->account == NULL ? "AccountName" : "AccountKey");
+		return;
+	}
+	if (!account_ok(c->account)) {
+		problem_field(p, "/connectionString",
+		    "AccountName is the name alone, such as mystore01.",
+		    "The AccountName is no name of an account.");
 		return;
 	}
 	if (base64_decode(c->key, &raw, &n) != 0) {
@@ -91,6 +129,33 @@ check_credentials(
 	free(raw);
 	x->account = xstrdup(c->account);
 	x->key = xstrdup(c->key);
+}
+
+/* The path, an emulator's account, may be left out of the endpoint. */
+static void
+warn_differences(
+    struct storage *s, struct azure_account *x, const struct endpoint *other)
+{
+	struct endpoint *e = &x->endpoint;
+	bool same_host = strcmp(e->host, other->host) == 0;
+	char *host;
+
+	if (same_host && e->path[0] == '\0') {
+		free(e->path);
+		e->path = xstrdup(other->path);
+	}
+	if (same_host && e->port == other->port &&
+	    strcmp(e->path, other->path) == 0)
+		return;
+	host = endpoint_authority(e, NULL);
+	storage_warn(s,
+	    "endpoint and connectionString name different "
+	    "%s; %s%s is used",
+	    same_host && e->port == other->port ? "paths"
+		: same_host                     ? "ports"
+						: "hosts",
+	    host, e->path);
+	free(host);
 }
 
 /*
@@ -119,15 +184,7 @@ check_endpoint(struct storage *s, const struct azure_connection *c,
 		    "This is no address of a service.");
 		goto out;
 	}
-	if (given != NULL && strcmp(x->endpoint.host, other.host) != 0)
-		storage_warn(s,
-		    "endpoint and connectionString name different "
-		    "hosts; %s is used",
-		    x->endpoint.host);
-	else if (x->endpoint.path[0] == '\0') { /* an emulator's account */
-		free(x->endpoint.path);
-		x->endpoint.path = xstrdup(other.path);
-	}
+	warn_differences(s, x, &other);
 	if (strcmp(x->endpoint.scheme, other.scheme) != 0) {
 		storage_warn(s,
 		    "endpoint and connectionString differ in "
@@ -169,8 +226,7 @@ azure_account_check(
 		check_endpoint(s, &c, x, p);
 	if (x->endpoint.host != NULL) {
 		x->host = endpoint_authority(&x->endpoint, NULL);
-		x->base = xasprintf(
-		    "%s://%s%s", x->endpoint.scheme, x->host, x->endpoint.path);
+		x->base = endpoint_uri(&x->endpoint);
 	}
 	azure_connection_fini(&c);
 }

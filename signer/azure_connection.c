@@ -8,10 +8,14 @@
 #include <string.h>
 #include <strings.h>
 
+#include "endpoint.h"
 #include "xalloc.h"
+
+#define BLANKS " \t\r\n"
 
 /* The emulator's account, which its maker publishes. */
 #define DEV_ACCOUNT "devstoreaccount1"
+#define DEV_PORT 10000
 #define DEV_KEY                                                                \
 	"Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/"      \
 	"K1SZFPTOtr/KBHBeksoGMGw=="
@@ -24,6 +28,7 @@ azure_connection_fini(struct azure_connection *c)
 	free(c->key);
 	free(c->suffix);
 	free(c->blob_endpoint);
+	free(c->proxy);
 	free(c->sas);
 }
 
@@ -34,22 +39,57 @@ take(char **field, const char *value)
 	*field = value[0] != '\0' ? xstrdup(value) : NULL;
 }
 
+/* Without the blanks and line ends around it, which come with copying. */
+static char *
+trim(char *s)
+{
+	size_t n;
+
+	s += strspn(s, BLANKS);
+	for (n = strlen(s); n > 0 && strchr(BLANKS, s[n - 1]) != NULL;)
+		s[--n] = '\0';
+	return s;
+}
+
+/* The emulator, at its own address or at the host that stands for it. */
+static int
+take_development(struct azure_connection *c)
+{
+	struct endpoint e = { 0 };
+	int rc = endpoint_parse(
+	    c->proxy != NULL ? c->proxy : "http://127.0.0.1", &e);
+
+	if (rc != 0)
+		return rc;
+	take(&c->account, DEV_ACCOUNT);
+	take(&c->key, DEV_KEY);
+	free(c->blob_endpoint);
+	c->blob_endpoint =
+	    xasprintf("%s://%s:%d/" DEV_ACCOUNT, e.scheme, e.host, DEV_PORT);
+	endpoint_fini(&e);
+	return 0;
+}
+
 /* "Name=value;Name=value"; a value may hold '='. Unknown names are let be. */
 int
 azure_connection_parse(const char *s, struct azure_connection *c)
 {
-	char *copy = xstrdup(s), *save = NULL;
+	char *copy = xstrdup(s), *save = NULL, *end = copy + strlen(copy);
 	int rc = 0;
 
 	for (char *part = strtok_r(copy, ";", &save); part != NULL;
 	     part = strtok_r(NULL, ";", &save)) {
 		char *eq = strchr(part, '=');
 
+		if (*trim(part) == '\0')
+			continue;
 		if (eq == NULL) {
 			rc = -EINVAL;
 			break;
 		}
 		*eq++ = '\0';
+		part = trim(part);
+		eq = trim(eq);
 		if (strcasecmp(part, "DefaultEndpointsProtocol") == 0)
 			take(&c->protocol, eq);
 		else if (strcasecmp(part, "AccountName") == 0)
@@ -64,15 +104,12 @@ azure_connection_parse(const char *s, struct azure_connection *c)
 			take(&c->sas, eq);
 		else if (strcasecmp(part, "UseDevelopmentStorage") == 0)
 			c->development = strcasecmp(eq, "true") == 0;
+		else if (strcasecmp(part, "DevelopmentStorageProxyUri") == 0)
+			take(&c->proxy, eq);
 	}
-	explicit_bzero(copy, strlen(copy));
+	explicit_bzero(copy, (size_t)(end - copy));
 	free(copy);
-	if (c->development) {
-		take(&c->account, DEV_ACCOUNT);
-		take(&c->key, DEV_KEY);
-		take(&c->blob_endpoint, "http://127.0.0.1:10000/" DEV_ACCOUNT);
-	}
-	return rc;
+	return rc == 0 && c->development ? take_development(c) : rc;
 }
 
 char *

@@ -12,6 +12,7 @@
 /* NULL: not there. */
 struct azure_connection {
 	char *protocol, *account, *key, *suffix, *blob_endpoint, *sas;
+	char *proxy; /* where the emulator is, if not here */
 	bool development;
 };
 

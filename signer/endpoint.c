@@ -41,7 +41,8 @@ host_ok(const char *h, size_t n)
 		if (!isalnum((unsigned char)h[i]) &&
 		    strchr("-._", h[i]) == NULL)
 			return false;
-	return h[0] != '.' && h[0] != '-';
+	return h[0] != '.' && h[0] != '-' && h[n - 1] != '.' &&
+	    memmem(h, n, "..", 2) == NULL;
 }
 
 static int
@@ -62,12 +63,21 @@ port_parse(const char *s, size_t n, int *port_out)
 	return 0;
 }
 
+/* No "." and ".." segments either: who follows them ends elsewhere. */
 static bool
 path_ok(const char *p)
 {
-	for (; *p != '\0'; p++)
-		if (!isalnum((unsigned char)*p) && strchr("/-._~", *p) == NULL)
+	while (*p != '\0') {
+		size_t n = strcspn(++p, "/");
+
+		if ((n == 1 && p[0] == '.') ||
+		    (n == 2 && p[0] == '.' && p[1] == '.'))
 			return false;
+		for (const char *end = p + n; p < end; p++)
+			if (!isalnum((unsigned char)*p) &&
+			    strchr("-._~", *p) == NULL)
+				return false;
+	}
 	return true;
 }
 
@@ -92,6 +102,8 @@ endpoint_parse(const char *s, struct endpoint *e_out)
 	host_n = colon != NULL ? (size_t)(colon - s) : n;
 	if (colon != NULL && port_parse(colon + 1, n - host_n - 1, &port) != 0)
 		return -EINVAL;
+	if (host_n > 1 && s[host_n - 1] == '.')
+		host_n--; /* the root's dot is no part of the name */
 	if (!host_ok(s, host_n) || !path_ok(s + n))
 		return -EINVAL;
 	if (port == (scheme[4] == 's' ? 443 : 80))
@@ -116,6 +128,16 @@ endpoint_authority(const struct endpoint *e, const char *label)
 		snprintf(port, sizeof(port), ":%d", e->port);
 	return xasprintf("%s%s%s%s", label != NULL ? label : "",
 	    label != NULL ? "." : "", e->host, port);
+}
+
+char *
+endpoint_uri(const struct endpoint *e)
+{
+	char *authority = endpoint_authority(e, NULL);
+	char *uri = xasprintf("%s://%s%s", e->scheme, authority, e->path);
+
+	free(authority);
+	return uri;
 }
 
 bool

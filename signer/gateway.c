@@ -125,7 +125,7 @@ take_policy(cJSON *row, const cJSON *v, struct problem *p)
 
 		if (cJSON_IsNull(e))
 			continue;
-		pointer = xasprintf("/policy/%.100s", e->string);
+		pointer = problem_pointer("/policy", e->string);
 		if (strcmp(e->string, "storages") == 0 ||
 		    strcmp(e->string, "firmwareProducts") == 0)
 			take_names(policy, e->string, e, p);

@@ -10,6 +10,7 @@
 
 #include "conf_private.h"
 #include "json.h"
+#include "text.h"
 #include "xalloc.h"
 
 void
@@ -106,6 +107,24 @@ problem_meant(const char *word, const char *const *names)
 	return g.match;
 }
 
+char *
+problem_pointer(const char *object, const char *name)
+{
+	struct text t = { 0 };
+
+	text_str(&t, object);
+	text_char(&t, '/');
+	for (size_t n = 0; *name != '\0' && n < 100; name++, n++) {
+		if (*name == '~')
+			text_str(&t, "~0");
+		else if (*name == '/')
+			text_str(&t, "~1");
+		else
+			text_char(&t, *name);
+	}
+	return text_steal(&t);
+}
+
 void
 problem_unknown(const cJSON *doc, const char *const *names, struct problem *p)
 {
@@ -114,15 +133,19 @@ problem_unknown(const cJSON *doc, const char *const *names, struct problem *p)
 	cJSON_ArrayForEach(e, doc)
 	{
 		size_t i = 0;
-		char *pointer;
+		const char *meant;
+		char *pointer, *hint;
 
 		while (names[i] != NULL && strcmp(names[i], e->string) != 0)
 			i++;
 		if (names[i] != NULL)
 			continue;
-		pointer = xasprintf("/%.100s", e->string);
-		problem_field(p, pointer, problem_meant(e->string, names),
-		    "There is no such field.");
+		meant = problem_meant(e->string, names);
+		hint =
+		    meant != NULL ? xasprintf("Did you mean %s?", meant) : NULL;
+		pointer = problem_pointer("", e->string);
+		problem_field(p, pointer, hint, "There is no such field.");
 		free(pointer);
+		free(hint);
 	}
 }

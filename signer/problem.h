@@ -26,6 +26,9 @@ void problem_set(struct problem *p, int status, const char *hint,
 /* A field is wrong: 422. Called any number of times. hint may be NULL. */
 void problem_field(struct problem *p, const char *pointer, const char *hint,
     const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+/* The JSON pointer to a member of the object that the pointer `object` leads to
+ * ("" is the whole), malloc'd; a long name is cut. RFC 6901 section 3. */
+char *problem_pointer(const char *object, const char *name);
 /* Each member of doc that is none of names (NULL-terminated) is wrong. */
 void problem_unknown(
     const cJSON *doc, const char *const *names, struct problem *p);

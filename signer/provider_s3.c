@@ -99,6 +99,10 @@ check_fields(struct storage *s, struct problem *p)
 		    "Set accessKeyId and secretAccessKey (with sessionToken "
 		    "for temporary ones).",
 		    "There are no credentials to sign with.");
+	if (s->text[ST_SESSION_TOKEN] != NULL)
+		storage_warn(s,
+		    "sessionToken: URIs end with the session, and nothing can "
+		    "be signed after it; roleArn fetches sessions anew");
 	if (s->part_size != 0 && s->part_size < PART_MIN)
 		problem_field(p, "/partSize", "Use 5 MiB or more.",
 		    "S3 takes no smaller parts.");

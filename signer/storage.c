@@ -21,13 +21,11 @@
 #include "problem.h"
 #include "provider.h"
 #include "seal.h"
-#include "url.h"
 #include "xalloc.h"
 
 #define EXPIRES_DEFAULT "PT15M"
 #define TEXT_MAX 8192
 #define PEM_MAX 65536
-#define HEADERS_MAX 32
 
 /* clang-format off */
 static const struct {
@@ -66,12 +64,6 @@ static const char *const common[] = { "name", "type", "headers", "allowHttp",
 /* What GET shows and PUT lets be, so that one can be sent back as the other. */
 static const char *const shown[] = { "certificateId", "hosts", "warnings",
 	"status", "createdAt", "updatedAt", "version", NULL };
-/* Headers that are the transfer's or the signature's own. */
-static const char *const forbidden[] = { "host", "content-length",
-	"transfer-encoding", "connection", "authorization", "expect", "te",
-	"upgrade", "range", "content-range", "x-amz-checksum-sha256",
-	"x-amz-meta-sha256", "x-ms-meta-sha256", "if-none-match", "if-match",
-	NULL };
 /* clang-format on */
 
 static bool
@@ -180,7 +172,7 @@ static void
 unknown_field(const struct provider *pv, const char *name, struct problem *p)
 {
 	const char *other = meant(pv, name);
-	char *pointer = xasprintf("/%s", name), *hint;
+	char *pointer = problem_pointer("", name), *hint;
 
 	if (text_index(name) >= 0)
 		hint = xasprintf(
@@ -229,49 +221,11 @@ take_bool(const cJSON *v, const char *pointer, bool *out, struct problem *p)
 }
 
 static void
-take_headers(struct storage *s, const cJSON *v, struct problem *p)
-{
-	const cJSON *e;
-	int n = cJSON_GetArraySize(v);
-
-	if (!cJSON_IsObject(v) || n > HEADERS_MAX) {
-		problem_field(p, "/headers",
-		    "Write {\"Name\": \"value\"}; at most 32.",
-		    "This must be an object of header names and values.");
-		return;
-	}
-	s->headers = xcalloc((size_t)n + 1, sizeof(*s->headers));
-	cJSON_ArrayForEach(e, v)
-	{
-		struct pair h = { e->string,
-			cJSON_IsString(e) ? e->valuestring : NULL };
-		char *pointer;
-
-		if (h.value != NULL && h.value[0] == '\0')
-			continue;
-		pointer = xasprintf("/headers/%.100s", e->string);
-		if (h.value == NULL || pair_check_header(&h) != 0 ||
-		    strlen(h.name) > 100 || strlen(h.value) > 1024)
-			problem_field(p, pointer,
-			    "Names are letters, digits and dashes, values "
-			    "texts of one line.",
-			    "This cannot be sent as a header.");
-		else if (in_list(h.name, forbidden))
-			problem_field(p, pointer, "Leave it out.",
-			    "This header is made for each upload.");
-		else
-			s->headers[s->headers_n++] =
-			    (struct pair){ xstrdup(h.name), xstrdup(h.value) };
-		free(pointer);
-	}
-}
-
-static void
 take_expires(struct storage *s, const cJSON *v, struct problem *p)
 {
-	const char *text = v == NULL ? EXPIRES_DEFAULT
-	    : cJSON_IsString(v)      ? v->valuestring
-				     : "";
+	const char *text = v == NULL || cJSON_IsNull(v) ? EXPIRES_DEFAULT
+	    : cJSON_IsString(v)                         ? v->valuestring
+							: "";
 	int64_t sec;
 	char *most = duration_format(s->provider->expires_max), *hint;
 
@@ -366,10 +320,11 @@ take_field(
 	    (i == ST_CERTIFICATE || i == ST_FIRMWARE_ROOT ||
 		(s->provider->texts & ST_BIT(i)) != 0))
 		take_text(s, i, e, p);
-	else if (i >= 0 && cJSON_IsString(e) && e->valuestring[0] == '\0')
+	else if (cJSON_IsString(e) && e->valuestring[0] == '\0' &&
+	    (i >= 0 || in_list(name, common)))
 		return; /* empty text = absent, even of another type */
 	else if (strcmp(name, "headers") == 0)
-		take_headers(s, e, p);
+		storage_take_headers(s, e, p);
 	else if (strcmp(name, "allowHttp") == 0)
 		take_bool(e, "/allowHttp", &s->allow_http, p);
 	else if (strcmp(name, "noOverwrite") == 0)

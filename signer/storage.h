@@ -94,6 +94,8 @@ int storage_parse(const struct sign_env *env, const char *tenant,
     const char *name, const cJSON *doc, struct problem *p,
     struct storage **s_out);
 void storage_free(struct storage *s);
+/* The member headers of a document, for storage_parse(). */
+void storage_take_headers(struct storage *s, const cJSON *v, struct problem *p);
 void storage_warn(struct storage *s, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 

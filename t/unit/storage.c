@@ -157,6 +157,47 @@ test_s3(void **state)
 	bad(S3 ",\"region\":7}", "/region");
 	bad("[]", "");
 	bad("{}", "/type");
+	has_host(S3 ",\"endpoint\":\"https://s3.example.\"}", "s3.example");
+	bad(S3 ",\"a/b~c\":1}", "/a~1b~0c");
+	bad(S3 ",\"headers\":{\"a/b\":\"c\"}}", "/headers/a~1b");
+	bad(S3 ",\"headers\":{\"x-a\":\"c\",\"X-A\":\"d\"}}", "/headers/X-A");
+	bad(S3 ",\"headers\":{\"x-amz-date\":\"c\"}}", "/headers/x-amz-date");
+	bad(S3 ",\"headers\":{\"Content-MD5\":\"c\"}}", "/headers/Content-MD5");
+}
+
+static void
+has_warnings(const char *text, int n)
+{
+	struct storage *s = good(text);
+
+	if (cJSON_GetArraySize(s->warnings) != n) {
+		char *why = json_line(s->warnings);
+
+		fail_msg("%s: %s", text, why);
+	}
+	storage_free(s);
+}
+
+/* Empty texts and nulls stand for what is not there, whatever the field. */
+static void
+test_absent(void **state)
+{
+	static const char *const names[] = { "endpoint", "region", "allowHttp",
+		"noOverwrite", "headers", "partSize", "expirationDuration",
+		"certificate", "connectionString", "firmwareRoot", "name" };
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		char *empty = xasprintf(S3 ",\"%s\":\"\"}", names[i]);
+		char *null = xasprintf(S3 ",\"%s\":null}", names[i]);
+
+		has_warnings(empty, 0);
+		has_warnings(null, 0);
+		free(empty);
+		free(null);
+	}
+	bad(S3 ",\"regoin\":\"\"}", "/regoin");
+	/* It ends some day, and the storage with it. */
+	has_warnings(S3 ",\"sessionToken\":\"t\"}", 1);
 }
 
 static void
@@ -210,6 +251,67 @@ test_azure(void **state)
 	s = good(AZ("") ",\"endpoint\":\"http://acc.blob.core.windows.net\"}");
 	assert_int_equal(cJSON_GetArraySize(s->warnings), 1);
 	storage_free(s);
+}
+
+/* Connection strings in the ways that Azure's documents and people write. */
+static void
+test_azure_strings(void **state)
+{
+#define CS(text) "{\"type\":\"AZURE\",\"connectionString\":\"" text "\""
+	struct problem p = { 0 };
+	struct storage *s;
+	cJSON *doc;
+
+	has_host(AZ("\\n") "}", "acc.blob.core.windows.net");
+	has_host(CS(" AccountName = acc ;\\r\\n AccountKey=c2VjcmV0 ; ") "}",
+	    "acc.blob.core.windows.net");
+	has_host(CS("accountname=acc;ACCOUNTKEY=c2VjcmV0;") "}",
+	    "acc.blob.core.windows.net");
+	has_host(CS("UseDevelopmentStorage=true;DevelopmentStorageProxyUri="
+		    "http://10.1.1.1:8888/") ",\"allowHttp\":true}",
+	    "10.1.1.1:10000");
+	bad(CS("AccountName=acc.evil.example/;AccountKey=c2VjcmV0") "}",
+	    "/connectionString");
+	bad(CS("UseDevelopmentStorage=true;DevelopmentStorageProxyUri=u@x") "}",
+	    "/connectionString");
+	/* A SAS cannot be cut down to an upload, and must not be given out. */
+	doc = json(CS("BlobEndpoint=https://acc.blob.core.windows.net/;"
+		      "SharedAccessSignature=sv=2022-11-02&sig=x%3D") "}");
+	assert_int_equal(
+	    storage_parse(&env, "acme", "default", doc, &p, &s), -EINVAL);
+	assert_non_null(strstr(p.detail, "SharedAccessSignature"));
+	problem_fini(&p);
+	cJSON_Delete(doc);
+	/* All that differs is told. */
+	has_warnings(AZ("BlobEndpoint=https://h:1/acc") ",\"endpoint\":"
+							"\"https://h:2/acc\"}",
+	    1);
+	has_warnings(AZ("BlobEndpoint=https://h:1/acc") ",\"endpoint\":"
+							"\"https://h:1/b\"}",
+	    1);
+	has_warnings(AZ("BlobEndpoint=https://h:1/acc") ",\"endpoint\":"
+							"\"https://h:1/acc/\"}",
+	    0);
+	has_warnings(AZ("BlobEndpoint=https://h:1/acc") ",\"endpoint\":"
+							"\"https://h:1\"}",
+	    0);
+}
+
+/* The secret goes by https to an authority that is given without a scheme. */
+static void
+test_azure_authority(void **state)
+{
+#define CLIENT                                                                 \
+	"{\"type\":\"AZURE\",\"tenantId\":\"t\",\"clientId\":\"c\","           \
+	"\"clientSecret\":\"s\",\"endpoint\":\"https://acc.example\""
+	struct storage *s =
+	    good(CLIENT ",\"authority\":\"Login.Example:8443/\"}");
+
+	assert_string_equal(
+	    s->text[ST_AUTHORITY], "https://login.example:8443");
+	storage_free(s);
+	bad(CLIENT ",\"authority\":\"http://login.example\"}", "/authority");
+	bad(CLIENT ",\"authority\":\"https://u@login.example\"}", "/authority");
 }
 
 static void
@@ -331,7 +433,9 @@ test_endpoint(void **state)
 	static const char *const wrong[] = { "", "https://", "https://:80",
 		"https://a:0", "https://a:65536", "https://a:b", "ftp://a",
 		"https://a b", "https://a/?q", "https://a#f", "https://[::1",
-		"https://[zz]", "https://u:p@a", "https://a\nb", "https://-a" };
+		"https://[zz]", "https://u:p@a", "https://a\nb", "https://-a",
+		"https://a..b", "https://.", "https://a..", "https://a/../b",
+		"https://a/./b", "https://a/.." };
 	struct endpoint e;
 
 	assert_int_equal(endpoint_parse("HTTP://A.b:8080/x/y//", &e), 0);
@@ -339,6 +443,11 @@ test_endpoint(void **state)
 	assert_string_equal(e.host, "a.b");
 	assert_int_equal(e.port, 8080);
 	assert_string_equal(e.path, "/x/y");
+	endpoint_fini(&e);
+	/* The dot of the root is DNS's, not of the name in a certificate. */
+	assert_int_equal(endpoint_parse("https://a.b.:8443/x", &e), 0);
+	assert_string_equal(e.host, "a.b");
+	assert_int_equal(e.port, 8443);
 	endpoint_fini(&e);
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
 		if (endpoint_parse(wrong[i], &e) == 0)
@@ -490,7 +599,10 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_s3),
+		cmocka_unit_test(test_absent),
 		cmocka_unit_test(test_azure),
+		cmocka_unit_test(test_azure_strings),
+		cmocka_unit_test(test_azure_authority),
 		cmocka_unit_test(test_certificate),
 		cmocka_unit_test(test_secrets),
 		cmocka_unit_test(test_seal),
