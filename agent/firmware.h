@@ -40,6 +40,7 @@ struct fw_feed {
 	int64_t next_ms;          /* poll not before */
 	int64_t wait_ms;          /* after failures */
 	struct manifest_get *get; /* under way */
+	bool get_news;            /* it was begun for a newer seq */
 	bool again;               /* what it finds may be old already */
 	bool wanted;              /* still in the policy */
 	char errors[FW_FROM_N]
@@ -139,9 +140,14 @@ int feed_verify(struct firmware *f, const char *product, const char *channel,
 void manifest_get_leave(struct manifest_get *g);
 /* There may be news: ask as soon as can be. */
 void feed_now(struct fw_feed *fd);
-/* Each second: whose time it is. */
+/* Each second, and as one ends: whose time it is. */
 void feeds_poll(struct firmware *f);
-/* The file of that content in any manifest that is not revoked; NULL. */
+/* In any channel of its product, also of one that is not polled any more: they
+ * are the same octets. Another product may think better of them. */
+bool feeds_revoked(
+    const struct firmware *f, const char *product, const uint8_t sha256[32]);
+/* The file of that content in any manifest of a product that has not revoked
+ * it, of a release that is current rather than revoked; NULL. */
 const struct manifest_file *feeds_find(struct firmware *f,
     const uint8_t sha256[32], const struct fw_feed **fd_out);
 

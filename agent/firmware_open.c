@@ -100,7 +100,8 @@ list_of(const char *text)
 	    : NULL;
 }
 
-/* A crash may have come between a revocation and its deed. */
+/* A crash may have come between a revocation and its deed. What another product
+ * has stays: it was fetched again for that. */
 static void
 drop_revoked(struct firmware *f)
 {
@@ -108,7 +109,8 @@ drop_revoked(struct firmware *f)
 
 	TAILQ_FOREACH(fd, &f->feeds, link)
 	for (size_t i = 0; fd->m != NULL && i < fd->m->revoked_n; i++)
-		fills_drop(f->fills, fd->m->revoked[i]);
+		if (feeds_find(f, fd->m->revoked[i], NULL) == NULL)
+			fills_drop(f->fills, fd->m->revoked[i]);
 }
 
 static void

@@ -73,28 +73,42 @@ feed_distrust(struct fw_feed *fd)
 	fd->etag[0] = '\0';
 }
 
+bool
+feeds_revoked(
+    const struct firmware *f, const char *product, const uint8_t sha256[32])
+{
+	const struct fw_feed *fd;
+
+	TAILQ_FOREACH(fd, &f->feeds, link)
+	if (fd->m != NULL && strcmp(fd->product, product) == 0 &&
+	    manifest_revoked(fd->m, sha256))
+		return true;
+	return false;
+}
+
 const struct manifest_file *
 feeds_find(
     struct firmware *f, const uint8_t sha256[32], const struct fw_feed **fd_out)
 {
-	const struct manifest_file *mf;
-	const struct manifest_release *rel;
+	const struct manifest_file *mf, *best = NULL;
 	struct fw_feed *fd;
+	const struct manifest_release *rel;
 
 	TAILQ_FOREACH(fd, &f->feeds, link)
 	{
 		if (fd->m == NULL || !fd->wanted)
 			continue;
-		if (manifest_revoked(fd->m, sha256))
-			return NULL;
 		mf = manifest_find(fd->m, sha256, &rel);
-		if (mf == NULL || rel->revoked)
+		if (mf == NULL || (best != NULL && rel->revoked) ||
+		    feeds_revoked(f, fd->product, sha256))
 			continue;
+		best = mf;
 		if (fd_out != NULL)
 			*fd_out = fd;
-		return mf;
+		if (!rel->revoked)
+			break;
 	}
-	return NULL;
+	return best;
 }
 
 /* ---- is it ours? --------------------------------------------------------- */

@@ -10,7 +10,9 @@
  * The origin is asked every 30 s, with the ETag. When the signer has told of a
  * newer seq the bucket is asked at once, since a CDN may hold the old one;
  * where it cannot be, the manifest's own name (manifest-SEQ.json), which no CDN
- * has seen before.
+ * has seen before. So many polls run at a time, the longest due first; those of
+ * feeds with news have places of their own, so that a release never waits for
+ * polls that hang.
  */
 #include "firmware.h"
 
@@ -28,7 +30,8 @@
 #include "transfer.h"
 #include "xalloc.h"
 
-#define POLL_MS 30000
+#define POLL_MS 30000 /* at most; less by up to a quarter, to be spread */
+#define POLLS_MAX 8   /* at a time, and as many of feeds with news */
 #define CAP_MS 300000
 #define STALE_MAX_S 86400
 
@@ -96,6 +99,12 @@ feed_now(struct fw_feed *fd)
 	fd->next_ms = fd->wait_ms = 0;
 }
 
+static int64_t
+poll_ms(void)
+{
+	return POLL_MS - arc4random_uniform(POLL_MS / 4);
+}
+
 static bool
 behind(const struct fw_feed *fd)
 {
@@ -112,7 +121,8 @@ done(struct manifest_get *g)
 	fd->wait_ms = behind(fd)
 	    ? backoff_next(fd->wait_ms, POLL_MS, arc4random_uniform)
 	    : 0;
-	later(fd, behind(fd) ? fd->wait_ms : POLL_MS);
+	later(fd, behind(fd) ? fd->wait_ms : poll_ms());
+	feeds_poll(fd->fw);
 }
 
 static void
@@ -165,7 +175,9 @@ next_origin(struct manifest_get *g, const char *why, bool loud)
 	}
 	get_free(g);
 	fd->wait_ms = backoff_next(fd->wait_ms, CAP_MS, arc4random_uniform);
-	later(fd, !behind(fd) && fd->wait_ms < POLL_MS ? POLL_MS : fd->wait_ms);
+	later(
+	    fd, !behind(fd) && fd->wait_ms < POLL_MS ? poll_ms() : fd->wait_ms);
+	feeds_poll(fd->fw);
 }
 
 /* ---- keeping ------------------------------------------------------------- */
@@ -426,14 +438,22 @@ ask(struct manifest_get *g)
 
 /* ---- whose time it is ---------------------------------------------------- */
 
+/* The signer told of a seq that is not here. */
+static bool
+has_news(const struct fw_feed *fd)
+{
+	return behind(fd) && fd->known_seq > 0;
+}
+
 static void
 start(struct fw_feed *fd)
 {
-	bool newer = behind(fd) && fd->known_seq > 0;
+	bool newer = has_news(fd);
 	struct manifest_get *g;
 	int64_t wait;
 	int from = -1;
 
+	fd->again = false;
 	/* The bucket is asked when it has news, or nobody else is there. */
 	if (newer)
 		from = fw_origins_pick(fd->fw->origins,
@@ -443,7 +463,7 @@ start(struct fw_feed *fd)
 		from = fw_origins_pick(
 		    fd->fw->origins, 0, fd->storage, clock_ms(), &wait);
 	if (from < 0 || wait > 0) {
-		later(fd, from < 0 ? POLL_MS : wait);
+		later(fd, from < 0 ? poll_ms() : wait);
 		return;
 	}
 	g = xcalloc(1, sizeof(*g));
@@ -456,15 +476,41 @@ start(struct fw_feed *fd)
 	ask(g);
 }
 
+/* The one that is due the longest; NULL: none. */
+static struct fw_feed *
+most_due(struct firmware *f, bool news)
+{
+	struct fw_feed *fd, *best = NULL;
+	int64_t now = clock_ms();
+
+	TAILQ_FOREACH(fd, &f->feeds, link)
+	if (fd->wanted && fd->get == NULL && fd->next_ms <= now &&
+	    has_news(fd) == news &&
+	    (best == NULL || fd->next_ms < best->next_ms))
+		best = fd;
+	return best;
+}
+
+static void
+poll_some(struct firmware *f, bool news)
+{
+	struct fw_feed *fd;
+	unsigned running = 0;
+
+	TAILQ_FOREACH(fd, &f->feeds, link)
+	running += fd->get != NULL && fd->get_news == news;
+	while (running < POLLS_MAX && (fd = most_due(f, news)) != NULL) {
+		fd->get_news = news;
+		start(fd); /* or it is due later */
+		running += fd->get != NULL;
+	}
+}
+
 void
 feeds_poll(struct firmware *f)
 {
-	struct fw_feed *fd;
-	int64_t now = clock_ms();
-
-	if (f->keys_n == 0 || !f->ready)
+	if (f->keys_n == 0 || !f->ready || f->stopping)
 		return;
-	TAILQ_FOREACH(fd, &f->feeds, link)
-	if (fd->wanted && fd->get == NULL && now >= fd->next_ms)
-		start(fd);
+	poll_some(f, true);
+	poll_some(f, false);
 }

@@ -528,18 +528,23 @@ const struct manifest_file *
 manifest_find(const struct manifest *m, const uint8_t sha256[32],
     const struct manifest_release **r_out)
 {
+	const struct manifest_file *found = NULL;
+
 	for (size_t i = 0; i < m->releases_n; i++) {
 		const struct manifest_release *rel = &m->releases[i];
 
 		for (size_t k = 0; k < rel->files_n; k++) {
-			if (memcmp(rel->files[k].sha256, sha256, 32) != 0)
+			if (memcmp(rel->files[k].sha256, sha256, 32) != 0 ||
+			    (found != NULL && rel->revoked))
 				continue;
+			found = &rel->files[k];
 			if (r_out != NULL)
 				*r_out = rel;
-			return &rel->files[k];
+			if (!rel->revoked)
+				return found;
 		}
 	}
-	return NULL;
+	return found;
 }
 
 bool

@@ -59,7 +59,11 @@ struct manifest {
 int manifest_parse(
     const char *text, size_t n, struct manifest **m_out, char **why_out);
 void manifest_free(struct manifest *m);
-/* The file of that content, with its release; NULL. */
+/*
+ * The file of that content, with its release; NULL. Of the newest release that
+ * is not revoked: one is as a whole when any of its files is, and a file may be
+ * in several. The file's own hash is not looked at.
+ */
 const struct manifest_file *manifest_find(const struct manifest *m,
     const uint8_t sha256[32], const struct manifest_release **r_out);
 bool manifest_revoked(const struct manifest *m, const uint8_t sha256[32]);
