@@ -1,8 +1,8 @@
 /*
  * api_token.c - /v1/tenants and /v1/tokens
  *
- * Root makes tenants and tokens of any of them; an administrator makes and
- * ends tokens of the own tenant, never one of root.
+ * Root makes tenants and tokens of any of them; an administrator sees the own
+ * tenant, makes and ends its tokens, never one of root.
  */
 #include "api.h"
 
@@ -50,7 +50,15 @@ list_tenants(struct store_txn *t, struct api_call *c)
 static int
 get_tenant(struct store_txn *t, struct api_call *c)
 {
-	int rc = store_get_json(t, KIND_TENANT, c->param[0], "", &c->answer);
+	int rc;
+
+	if (c->who.role != ROLE_ROOT &&
+	    strcmp(c->param[0], c->who.tenant) != 0) {
+		problem_set(&c->problem, 403, "Only root sees others.",
+		    "This is not the tenant of the token");
+		return -EACCES;
+	}
+	rc = store_get_json(t, KIND_TENANT, c->param[0], "", &c->answer);
 
 	return rc == -ENOENT ? api_not_found(c, "tenant", NULL) : rc;
 }
@@ -128,8 +136,16 @@ delete_tenant(struct store_txn *t, struct api_call *c)
 		KIND_DEVICE, KIND_CONTACT, KIND_REPORT, KIND_PRODUCT,
 		KIND_RELEASE, KIND_MANIFEST, KIND_SIGNED, KIND_RUNNING };
 	const char *tenant = c->param[0];
-	int rc = store_del(t, KIND_TENANT, tenant, "");
+	int rc;
 
+	if (strcmp(tenant, c->who.tenant) == 0) {
+		problem_set(&c->problem, 409,
+		    "Make a token of root in another tenant: `edgehaul-signer "
+		    "token create --tenant OTHER --role root`.",
+		    "The token that asks would end with its tenant");
+		return -ECANCELED;
+	}
+	rc = store_del(t, KIND_TENANT, tenant, "");
 	if (rc == -ENOENT)
 		return api_not_found(c, "tenant", NULL);
 	for (size_t i = 0; rc == 0 && i < sizeof(kinds) / sizeof(kinds[0]); i++)
@@ -156,11 +172,42 @@ list_tokens(struct store_txn *t, struct api_call *c)
 	return store_scan(t, KIND_TOKEN, c->who.tenant, c->after, on_row, &l);
 }
 
+/* What is not understood is refused: a token must not last, or may more, than
+ * was meant. */
+static void
+check_members(struct api_call *c)
+{
+	static const char *const names[] = { "tenant", "role", "gateway",
+		"expiresIn", NULL };
+
+	problem_unknown(c->json, names, &c->problem);
+	for (size_t i = 0; names[i] != NULL; i++) {
+		const cJSON *v =
+		    cJSON_GetObjectItemCaseSensitive(c->json, names[i]);
+		char *pointer = problem_pointer("", names[i]);
+
+		if (v != NULL && !cJSON_IsString(v) && !cJSON_IsNull(v))
+			problem_field(&c->problem, pointer,
+			    "Put it in quotation marks.",
+			    "This must be a text.");
+		free(pointer);
+	}
+}
+
+/* A text that is not empty, or NULL. */
+static const char *
+member(const struct api_call *c, const char *name)
+{
+	const char *s = json_string(c->json, name);
+
+	return s != NULL && s[0] != '\0' ? s : NULL;
+}
+
 /* The tenant that the body means: the caller's, or root's choice. */
 static const char *
 token_tenant(struct api_call *c)
 {
-	const char *tenant = json_string(c->json, "tenant");
+	const char *tenant = member(c, "tenant");
 
 	if (tenant == NULL || strcmp(tenant, c->who.tenant) == 0)
 		return c->who.tenant;
@@ -177,10 +224,10 @@ token_tenant(struct api_call *c)
 static int64_t
 token_expires(struct api_call *c)
 {
-	const char *text = json_string(c->json, "expiresIn");
+	const char *text = member(c, "expiresIn");
 	int64_t s = 0;
 
-	if (text == NULL || text[0] == '\0')
+	if (text == NULL)
 		return 0;
 	if (duration_parse(text, &s) != 0 || s < 60)
 		problem_field(&c->problem, "/expiresIn",
@@ -208,7 +255,7 @@ token_role(struct api_call *c)
 static int
 post_token(struct store_txn *t, struct api_call *c)
 {
-	const char *gateway = json_string(c->json, "gateway");
+	const char *gateway = member(c, "gateway");
 	const char *tenant = token_tenant(c);
 	enum role role = token_role(c);
 	int64_t expires = token_expires(c);
@@ -216,6 +263,7 @@ post_token(struct store_txn *t, struct api_call *c)
 	cJSON *row;
 	int rc;
 
+	check_members(c);
 	if (role == ROLE_GATEWAY && (gateway == NULL || !gateway_ok(gateway)))
 		problem_field(&c->problem, "/gateway",
 		    "Letters, digits, - _ . ; at most 128.",
@@ -265,7 +313,7 @@ delete_token(struct store_txn *t, struct api_call *c)
 /* clang-format off */
 const struct api_route api_token_routes[] = {
 	{ "GET",    "/v1/tenants",         ROLE_ROOT, API_READ,  list_tenants,  0 },
-	{ "GET",    "/v1/tenants/:tenant", ROLE_ROOT, API_READ,  get_tenant,    0 },
+	{ "GET",    "/v1/tenants/:tenant", ADMIN,     API_READ,  get_tenant,    0 },
 	{ "PUT",    "/v1/tenants/:tenant", ROLE_ROOT, API_WRITE, put_tenant,    0 },
 	{ "DELETE", "/v1/tenants/:tenant", ROLE_ROOT, API_WRITE, delete_tenant, 0 },
 	{ "GET",    "/v1/tokens",          ADMIN,     API_READ,  list_tokens,   0 },

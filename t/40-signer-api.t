@@ -270,6 +270,17 @@ is_deeply([glob "$s->{objects}/.tmp/*"], [], 'nothing is left over');
 	    'an admin making tokens of another tenant');
 	problem(call('POST', '/v1/tokens', token => $foreign,
 		json => { role => 'root' }), 403, undef, 'or of root');
+	is(call('GET', '/v1/tenants/other', token => $foreign)->{json}{name},
+	    'other', 'an admin sees the own tenant');
+	problem(call('GET', '/v1/tenants/acme', token => $foreign), 403, undef,
+	    'and no other');
+	problem(call('DELETE', '/v1/tenants/other', token => $foreign), 403,
+	    undef, 'nor deletes any');
+	my $root = $s->token('root');
+	problem(call('DELETE', '/v1/tenants/other', token => $root), 409, undef,
+	    'root deleting the tenant that its own token stands in');
+	is(call('DELETE', '/v1/tenants/other', token => $root)->{status}, 409,
+	    'which is still known');
 }
 
 # ---- tokens by REST -------------------------------------------------------
@@ -286,6 +297,14 @@ $r = call('DELETE', "/v1/tokens/$r->{json}{id}");
 is($r->{status}, 204, 'ended');
 is(call('GET', '/v1/updates', token => $tokens[0])->{status}, 401, 'at once');
 unlike(call('GET', '/v1/tokens')->{content}, qr/"hash"/, 'no hash is shown');
+# What is not understood must not make a token that never ends.
+problem(call('POST', '/v1/tokens', json => { role => 'publisher', @$_ }), 422,
+    "/$_->[0]", "a token with $_->[0]") for ['expiresIn', 3600],
+    ['expires', '2030-01-01T00:00:00Z'], ['expiresIn', 'PT1S'],
+    ['tenant', ['acme']], ['gateway', 7];
+is(call('POST', '/v1/tokens', json => { role => 'publisher', gateway => '',
+	tenant => undef, expiresIn => 'P1D' })->{status}, 201,
+    'what is empty is not there');
 problem(call('POST', '/v1/tokens', json => { role => 'boss' }), 422, '/role',
     'an unknown role');
 
