@@ -7,8 +7,10 @@
  * connections to the signer, which carry no bodies; whether it works is no
  * business of signing (it is not judged).
  *
- * A batch that the signer cannot take is told one by one, and the one that it
- * cannot take alone is passed over: it must not hold up the others for ever.
+ * A batch that the signer refuses is told again in halves, and the one that it
+ * refuses alone is passed over: it must not hold up the others for ever. How
+ * the gateway is may be refused as well; then the batch is told without it at
+ * once, and no end is blamed for it.
  */
 #include "report.h"
 
@@ -47,7 +49,9 @@ struct reports {
 	uint64_t seen, number; /* told up to; of the batch in hand */
 	size_t max, n;         /* of a batch */
 	int64_t wait_ms, status_ms;
-	bool told, stopped; /* told: that the signer lacks it */
+	bool with_status;       /* the batch in hand */
+	bool told, status_told; /* that the signer lacks it; refuses that */
+	bool stopped;
 };
 
 static void
@@ -70,12 +74,13 @@ seen_to(struct reports *r)
 	spool_ended_seen(r->agent->spool, SPOOL_TELL, r->seen);
 }
 
-/* The signer works, but will not have this one. */
+/* The signer works, but will not have this batch: half of it, the one that is
+ * to blame alone. */
 static void
 not_taken(struct reports *r, const char *error)
 {
 	if (r->n > 1) {
-		r->max = 1;
+		r->max = r->n / 2;
 	} else if (r->n == 1) {
 		log_error("signer does not take the report of an upload: %s; "
 			  "it is passed over",
@@ -83,6 +88,20 @@ not_taken(struct reports *r, const char *error)
 		seen_to(r);
 	}
 	later(r, r->n > 0 ? 0 : CAP_MS);
+}
+
+/* It may be the status alone: the batch at once without it, the status again
+ * when its time comes. */
+static void
+status_not_taken(struct reports *r, const char *error)
+{
+	if (!r->status_told)
+		log_warn("signer does not take how the gateway is: %s; it is "
+			 "told what became of uploads without it",
+		    error);
+	r->status_told = true;
+	r->status_ms = clock_ms();
+	later(r, 0);
 }
 
 static void
@@ -98,9 +117,14 @@ failed(struct reports *r, const struct signer_answer *a)
 	}
 	if (a->rc == 0 &&
 	    (a->status == 400 || a->status == 413 || a->status == 422)) {
-		not_taken(r, a->error);
+		if (r->with_status)
+			status_not_taken(r, a->error);
+		else
+			not_taken(r, a->error);
 		return;
 	}
+	if (r->with_status)
+		r->status_ms = -STATUS_MS; /* it was not taken either */
 	r->wait_ms = backoff_next(r->wait_ms, CAP_MS, arc4random_uniform);
 	later(r, r->wait_ms);
 }
@@ -113,11 +137,11 @@ on_answer(const struct signer_answer *a, void *arg)
 
 	r->call = NULL;
 	if (a->error != NULL) {
-		r->status_ms = -STATUS_MS; /* it was not taken either */
 		failed(r, a);
 		return;
 	}
 	r->wait_ms = 0;
+	r->status_told = r->status_told && !r->with_status;
 	r->max = r->max * 2 < BATCH ? r->max * 2 : BATCH;
 	seen_to(r);
 	later(r, more ? 0 : GATHER_MS);
@@ -171,6 +195,7 @@ on_status_known(int rc, const struct spool_status *st, void *arg)
 	}
 	cut(o);
 	cJSON_AddItemToObject(r->body, "status", o);
+	r->with_status = true;
 	r->status_ms = clock_ms();
 	tell(r);
 }
@@ -216,6 +241,7 @@ on_ended(int rc, struct spool_ended *list, size_t n, void *arg)
 		return;
 	}
 	r->n = n;
+	r->with_status = false;
 	r->body = cJSON_CreateObject();
 	reports = cJSON_AddArrayToObject(r->body, "reports");
 	for (size_t i = 0; i < n; i++) {

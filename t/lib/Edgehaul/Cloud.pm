@@ -11,7 +11,8 @@
 # rules: token, sign => {status, delay}, put/head => [{ storage, status, code,
 # times, delay, headers, cut }], recipe => {...} over each recipe, edit => name
 # of a sub below, expires, hosts => { STORAGE => [...] }, verify => {...},
-# part_size.
+# part_size, reports => { status, refuse_status, refuse => NAME }: 422 for how the
+# gateway is, for a report of that upload; without it there are none (404).
 package Edgehaul::Cloud;
 use strict;
 use warnings;
@@ -179,7 +180,7 @@ sub _serve {
 		my ($status, $headers, $body) = $self->_answer(\%rq, $rule);
 		$self->_note(method => $method, path => $rq{path},
 			status => $status, size => $n, headers => \%h,
-			$rq{path} eq '/v1/sign' && $status == 200
+			$rq{path} =~ m{^/v1/(sign|reports)$} && $status == 200
 			    ? (json => Edgehaul::json_decode($rq{body})) : ());
 		$body //= '';
 		my $len = length $body;
@@ -227,6 +228,8 @@ sub _answer {
 	    if ($rq->{h}{authorization} // '') ne "Bearer $r->{token}";
 	return $self->_sign($rq, $r) if $rq->{path} eq '/v1/sign';
 	return $self->_updates($rq, $r) if $rq->{path} eq '/v1/updates';
+	return $self->_reports($rq, $r->{reports})
+	    if $rq->{path} eq '/v1/reports' && $r->{reports};
 	return (200, {}, $r->{certificate})
 	    if $rq->{path} =~ m{^/v1/certificates/} && $r->{certificate};
 	return (404, {}, '{"title":"no such thing"}');
@@ -251,6 +254,18 @@ sub _updates {
 		    @{ $r->{blocked} // [] }],
 		storages => [map { { name => $_, hosts => $hosts->{$_} } }
 		    sort keys %$hosts] }));
+}
+
+sub _reports {
+	my ($self, $rq, $r) = @_;
+	return ($r->{status}, {}, '{"title":"told to fail"}') if $r->{status};
+	my $in = Edgehaul::json_decode($rq->{body});
+	my $bad = grep { defined $r->{refuse} && $_->{name} eq $r->{refuse} }
+	    @{ $in->{reports} };
+	return (422, {}, '{"title":"not this one"}')
+	    if $bad || $r->{refuse_status} && $in->{status};
+	return (200, { 'Content-Type' => 'application/json' },
+	    Edgehaul::json_encode({ accepted => scalar @{ $in->{reports} } }));
 }
 
 sub _sign {
