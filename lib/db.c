@@ -167,7 +167,8 @@ env_and_tables(struct db *db)
 		return rc;
 	rc = open_all(db, db->tables_n);
 	/* Made by a version that had no last table yet? */
-	if (rc == -ENOENT && open_all(db, db->tables_n - 1) == 0)
+	if (rc == -ENOENT && db->tables_n > 1 &&
+	    open_all(db, db->tables_n - 1) == 0)
 		rc = add_last(db);
 	if (rc == -ENOENT)
 		rc = -EBADMSG; /* a file without our tables */

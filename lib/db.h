@@ -21,7 +21,8 @@ typedef int (*db_fn)(MDB_txn *txn, void *arg);
 /*
  * Open dir (made by db_create()) with a map of map_size octets and the named
  * tables, whose handles go to dbis[]. -ENOENT: not there; -EBADMSG: damaged.
- * The last table is made if it alone is missing: an older version made dir.
+ * The last of several tables is made if it alone is missing: an older version
+ * made dir.
  */
 int db_open(const char *dir, uint64_t map_size, const char *const *tables,
     size_t tables_n, MDB_dbi *dbis, struct db **db_out);
