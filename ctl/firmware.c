@@ -70,6 +70,7 @@ enum {
 	O_DRY_RUN,
 	O_ANY_VERSION,
 	O_NO_PASSWORD,
+	O_FORCE,
 	O_YES
 };
 
@@ -93,6 +94,7 @@ static const struct option options[] = {
 	{ "dry-run", no_argument, NULL, O_DRY_RUN },
 	{ "any-version", no_argument, NULL, O_ANY_VERSION },
 	{ "no-password", no_argument, NULL, O_NO_PASSWORD },
+	{ "force", no_argument, NULL, O_FORCE },
 	{ "yes", no_argument, NULL, O_YES },
 	{ NULL },
 };
@@ -172,6 +174,7 @@ take_option(struct firmware_options *o, int opt, const char *arg)
 		    offsetof(struct firmware_options, any_version) },
 		{ O_NO_PASSWORD,
 		    offsetof(struct firmware_options, no_password) },
+		{ O_FORCE, offsetof(struct firmware_options, force) },
 		{ O_YES, offsetof(struct firmware_options, yes) },
 	};
 

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <cjson/cJSON.h>
 
 #include "ctl.h"
@@ -32,7 +33,7 @@ struct firmware_options {
 	int64_t percent;    /* -1: not given */
 	int64_t max_size;   /* -1: not given */
 	int64_t expires_ms; /* -1: of the configuration */
-	bool json, dry_run, any_version, no_password, once, resume, yes;
+	bool json, dry_run, any_version, no_password, once, resume, yes, force;
 };
 
 struct publisher {
@@ -143,6 +144,12 @@ struct image_info {
 	size_t hw_n;
 };
 void image_look(int fd, struct image_info *info_out);
+/*
+ * Open a file that others may have put there: no FIFO, device or folder is
+ * waited for or read. A descriptor, or -errno; -EINVAL: it is no file. flags as
+ * of open(2), such as O_NOFOLLOW.
+ */
+int file_open(const char *path, int flags, struct stat *st_out);
 
 /* ---- commands ------------------------------------------------------------ */
 

@@ -187,24 +187,46 @@ lock_copies(const struct drop *d)
 	return fd;
 }
 
+/* At most size octets: what still grows is not what was signed. */
+static int
+copy_octets(int in, int out, int64_t size)
+{
+	char *buf = xmalloc(1 << 20);
+	int rc = 0;
+
+	while (rc == 0 && size > 0) {
+		size_t most = size < 1 << 20 ? (size_t)size : 1 << 20;
+		ssize_t n = read(in, buf, most), put = 0, done = 0;
+
+		if (n == 0)
+			break;
+		while (n > done &&
+		    (put = write(out, buf + done, (size_t)(n - done))) >= 0)
+			done += put;
+		if (n < 0 || put < 0)
+			rc = -errno;
+		size -= done;
+	}
+	free(buf);
+	return rc;
+}
+
 /* A copy that nobody else writes to; *fd_out is at its start. */
 static int
 copy_file(const struct drop *d, const char *path, char **copy_out, int *fd_out)
 {
 	const char *name = strrchr(path, '/') + 1;
-	char *copy = xasprintf("%s/drop/%s", d->p->state_dir, name), *buf;
-	int in = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW), out, rc = 0;
-	ssize_t n = 0;
+	char *copy = xasprintf("%s/drop/%s", d->p->state_dir, name);
+	struct stat st;
+	int in = file_open(path, O_NOFOLLOW, &st), out = -1, rc = 0;
 
-	out = open(copy, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	buf = xmalloc(1 << 20);
-	while (
-	    in >= 0 && out >= 0 && rc == 0 && (n = read(in, buf, 1 << 20)) > 0)
-		if (write(out, buf, (size_t)n) != n)
-			rc = -errno;
-	if (in < 0 || out < 0 || n < 0)
+	if (in < 0)
+		rc = in;
+	else if ((out = open(
+		      copy, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600)) < 0)
 		rc = -errno;
-	free(buf);
+	else
+		rc = copy_octets(in, out, st.st_size);
 	if (in >= 0)
 		close(in);
 	*copy_out = copy;
@@ -264,7 +286,8 @@ read_signature(const char *path)
 {
 	char *name = xasprintf("%s.minisig", path);
 	char *s = xcalloc(1, MINISIGN_SIGNATURE_MAX + 1);
-	int fd = open(name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	struct stat st;
+	int fd = file_open(name, O_NOFOLLOW, &st);
 	ssize_t n = fd >= 0 ? read(fd, s, MINISIGN_SIGNATURE_MAX) : -1;
 
 	if (fd >= 0)
@@ -354,8 +377,9 @@ take(struct drop *d, const char *path)
 		goto out;
 	}
 	lock = lock_copies(d);
-	if (lock < 0 || copy_file(d, path, &copy, &fd) != 0) {
-		complain("%s: %s; tried again later", path, strerror(errno));
+	rc = lock < 0 ? -errno : copy_file(d, path, &copy, &fd);
+	if (rc != 0) {
+		complain("%s: %s; tried again later", path, strerror(-rc));
 		d->failed = EXIT_IO;
 	} else if (verify(d, fd, signature, &why) != 0) {
 		refused(d, path, EXIT_REFUSED,

@@ -11,6 +11,8 @@
 
 #include <ctype.h>
 #include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -198,4 +200,22 @@ image_look(int fd, struct image_info *info_out)
 			info_out->format = "FIT";
 	}
 	free(head);
+}
+
+int
+file_open(const char *path, int flags, struct stat *st_out)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | flags);
+	int rc = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, st_out) != 0)
+		rc = -errno;
+	else if (!S_ISREG(st_out->st_mode))
+		rc = -EINVAL;
+	if (rc == 0)
+		return fd;
+	close(fd);
+	return rc;
 }

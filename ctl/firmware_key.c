@@ -187,26 +187,77 @@ key_public_line(const struct publisher *p)
 	return line;
 }
 
-/* A new file only: a key that is there is never lost. */
 static int
-write_new(const char *path, const char *text, mode_t mode)
+write_key(const char *path, const char *text, mode_t mode)
 {
 	int fd = open(
 	    path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
 	size_t n = strlen(text);
+	int rc = 0;
 
 	if (fd < 0 || write(fd, text, n) != (ssize_t)n || fsync(fd) != 0) {
-		complain(errno == EEXIST
-			? "%s is there already (%s): a key is never "
-			  "overwritten"
-			: "%s: %s",
-		    path, strerror(errno));
-		if (fd >= 0)
-			close(fd);
-		return EXIT_IO;
+		complain("%s: %s", path, strerror(errno));
+		rc = EXIT_IO;
 	}
-	close(fd);
-	return 0;
+	if (fd >= 0)
+		close(fd);
+	if (fd >= 0 && rc != 0)
+		unlink(path);
+	return rc;
+}
+
+/* A name that is free, or to be replaced once all is written. */
+static char *
+new_name(const char *path, bool force)
+{
+	char *name = xasprintf("%s%s", path, force ? ".new" : "");
+
+	if (force)
+		unlink(name);
+	return name;
+}
+
+/*
+ * Both files or none. The secret of a key that is in use cannot be had again,
+ * so one that is there is replaced by --force only.
+ */
+static int
+write_pair(const char *path, const char *secret, const char *pub_path,
+    const char *public, bool force)
+{
+	char *secret_new = new_name(path, force);
+	char *public_new = new_name(pub_path, force);
+	int rc = write_key(secret_new, secret, 0600);
+
+	if (rc == 0) {
+		rc = write_key(public_new, public, 0644);
+		if (rc == 0 && force &&
+		    (rename(secret_new, path) != 0 ||
+			rename(public_new, pub_path) != 0)) {
+			complain("%s: %s", path, strerror(errno));
+			unlink(public_new);
+			rc = EXIT_IO;
+		}
+		if (rc != 0)
+			unlink(secret_new);
+	}
+	free(secret_new);
+	free(public_new);
+	return rc;
+}
+
+static int
+check_free(const char *path, bool force)
+{
+	struct stat st;
+
+	if (force || lstat(path, &st) != 0)
+		return 0;
+	complain("%s is there already: take another name, or --force, after "
+		 "which what was signed by it cannot be changed any more "
+		 "unless you have a copy",
+	    path);
+	return EXIT_IO;
 }
 
 static int
@@ -245,23 +296,22 @@ command_keygen(struct publisher *p)
 			 "keygen FILE");
 		return EXIT_USAGE;
 	}
-	rc = new_password(p, &password);
-	if (rc != 0) {
-		wipe(password);
-		return rc;
-	}
 	pub_path = xasprintf("%s.pub", path);
-	if (minisign_generate(
+	rc = check_free(path, p->o.force);
+	if (rc == 0)
+		rc = check_free(pub_path, p->o.force);
+	if (rc == 0)
+		rc = new_password(p, &password);
+	if (rc == 0 &&
+	    minisign_generate(
 		password != NULL && *password != '\0' ? password : NULL, &pub,
 		&secret) != 0) {
 		complain("no key could be made");
 		rc = EXIT_IO;
 	}
-	if (rc == 0)
-		rc = write_new(path, secret, 0600);
 	if (rc == 0) {
 		public = minisign_public_text(&pub);
-		rc = write_new(pub_path, public, 0644);
+		rc = write_pair(path, secret, pub_path, public, p->o.force);
 	}
 	if (rc == 0 && !p->o.json) {
 		char *line = second_line(public);

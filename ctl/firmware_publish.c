@@ -54,14 +54,14 @@ open_image(const char *arg, struct image *im)
 	}
 	slash = strrchr(path, '/');
 	im->name = xstrdup(slash != NULL ? slash + 1 : path);
-	im->fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (im->fd < 0 || fstat(im->fd, &st) != 0) {
-		complain("%s: %s", path, strerror(errno));
+	rc = file_open(path, 0, &st);
+	im->fd = rc < 0 ? -1 : rc;
+	if (rc < 0 && rc != -EINVAL) {
+		complain("%s: %s", path, strerror(-rc));
 		return EXIT_IO;
 	}
-	if (!S_ISREG(st.st_mode) || st.st_size == 0) {
-		complain("%s is %s", path,
-		    S_ISREG(st.st_mode) ? "empty" : "no file");
+	if (rc < 0 || st.st_size == 0) {
+		complain("%s is %s", path, rc < 0 ? "no file" : "empty");
 		return EXIT_REFUSED;
 	}
 	if (!firmware_name_ok(im->name)) {

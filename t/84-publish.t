@@ -32,7 +32,29 @@ like(run_ok(78, 'publish without a key', 'publish', '--product', 'cam-x', $one),
     qr/key_file/, 'it names key_file');
 my $public = $p->keygen;
 like($public, qr/^RW/, 'keygen makes a public key');
-run_ok(74, 'a key is never overwritten', 'keygen', '--no-password', $p->{key});
+like(run_ok(74, 'a key is never overwritten', 'keygen', '--no-password', $p->{key}),
+    qr/already.*--force/, 'it says so');
+{
+	my $key = "$p->{dir}/other.key";
+	spit("$key.pub", "of somebody else\n");
+	like(run_ok(74, 'nor a public key', 'keygen', '--no-password', $key), qr/\.pub is there already/,
+	    'it says which');
+	ok(!-e $key, 'and leaves no secret key alone');
+	is(slurp("$key.pub"), "of somebody else\n", 'what is there stays');
+	run_ok(0, 'with --force', 'keygen', '--force', '--no-password', $key);
+	my ($secret, $pub) = (slurp($key), slurp("$key.pub"));
+	like($pub, qr/^RW/m, 'both are new');
+	is((stat $key)[2] & 0777, 0600, 'the secret is private');
+	run_ok(0, 'again', 'keygen', '--force', '--no-password', $key);
+	ok(slurp($key) ne $secret && slurp("$key.pub") ne $pub, 'both are replaced');
+	is(join(' ', glob "$key*"), "$key $key.pub", 'and nothing else is left');
+	unlink $key, "$key.pub";
+}
+require POSIX;
+POSIX::mkfifo("$p->{dir}/fifo", 0600);
+like((Edgehaul->run('timeout', '10', $p->{program}, '--config', $p->conf, 'firmware', 'publish',
+	'--product', 'cam-x', '--version', '1.0.0', "$p->{dir}/fifo"))[2], qr/fifo is no file/,
+    'a FIFO is not waited for');
 like(run_ok(64, 'no product', 'publish', $one), qr/--product/, 'it asks for the product');
 like(run_ok(69, 'an unknown product', 'publish', '--product', 'cam-x', '--version',
 	'1.0.0', $one), qr/no such product.*edgehaul firmware product/is, 'it tells how to make it');

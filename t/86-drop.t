@@ -51,6 +51,43 @@ put('cam-x/beta/2.0.0/fw-2.bin', 'two' x 1000, 'by path');
 is((look())[0], 0, 'a path that tells what it is');
 ok(has('cam-x/beta/2.0.0/fw-2.bin'), 'published by it');
 
+# ---- what is no file ------------------------------------------------------
+
+# Others put things there: none of them is waited for.
+{
+	require POSIX;
+	my $odd = Edgehaul->dir('odd');
+	my @look = ('timeout', '20', $p->{program}, '--config', $p->conf, 'firmware', 'drop', '--once',
+	    '--watch', $odd);
+	put('fifo.bin', 'bytes', 'product:cam-x version:1.0.1', dir => $odd);
+	unlink "$odd/fifo.bin";
+	POSIX::mkfifo("$odd/fifo.bin", 0600);
+	spit("$odd/signed.bin", 'bytes');
+	POSIX::mkfifo("$odd/signed.bin.minisig", 0600);
+	put('good.bin', 'good', 'product:cam-x version:1.0.2', dir => $odd);
+	my ($rc, $out, $err) = Edgehaul->run(@look);
+	isnt($rc, 124, 'neither a FIFO nor a signature that is one holds it up') or diag($err);
+	like(slurp("$odd/signed.bin.refused"), qr/tells what it is|no signature/, 'it is refused');
+	ok(-e "$odd/good.bin.taken", 'and the others are taken');
+	# A file that becomes a FIFO between two looks, and on the way to its copy.
+	put('late.bin', 'late' x 1000, 'product:cam-x version:1.0.3', dir => $odd);
+	my $stop = Time::HiRes::time() + 2;
+	my $pid = fork // die;
+	if ($pid == 0) {
+		while (Time::HiRes::time() < $stop) {
+			POSIX::mkfifo("$odd/late.tmp", 0600);
+			rename "$odd/late.tmp", "$odd/late.bin";
+			spit("$odd/late.tmp", 'late' x 1000);
+			utime 1e9, 1e9, "$odd/late.tmp";
+			rename "$odd/late.tmp", "$odd/late.bin";
+		}
+		POSIX::_exit(0);
+	}
+	($rc) = Edgehaul->run(@look) while Time::HiRes::time() < $stop;
+	waitpid $pid, 0;
+	isnt($rc, 124, 'nor does one that was a file before');
+}
+
 # ---- refused --------------------------------------------------------------
 
 my $strange = Edgehaul::Publisher->new($s, token => $token);
