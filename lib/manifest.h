@@ -75,9 +75,10 @@ bool firmware_version_ok(const char *s);
 /* A file's name: [A-Za-z0-9._+-]{1,128}, no leading dot, not "*.slices". */
 bool firmware_name_ok(const char *s);
 /*
- * Precedence by Semantic Versioning 2.0.0 section 11 (a leading "v" and missing
- * minor or patch are accepted, build metadata is ignored); false if either is
- * no such version: then only the releases' seq can tell.
+ * Precedence by Semantic Versioning 2.0.0 section 11 (a leading "v", missing
+ * minor or patch, up to 8 parts and zeros before numbers are accepted, build
+ * metadata is ignored); false if either is no such version: then only the
+ * releases' seq can tell.
  */
 bool firmware_version_compare(const char *a, const char *b, int *order_out);
 

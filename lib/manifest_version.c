@@ -2,6 +2,10 @@
  * manifest_version.c - precedence of versions (Semantic Versioning 2.0.0,
  * section 11)
  *
+ * More is taken than the specification allows: any number of parts up to
+ * CORE_MAX, and zeros before numbers, as in 5.51.2.1 and 2026.01.07. Were they
+ * not comparable, a slip of the pen such as 1.02.0 could follow 1.3.0.
+ *
  * Numbers may have any length: they are compared as digits, never as machine
  * words, so no version can overflow into an older one.
  */
@@ -9,6 +13,7 @@
 
 #include <string.h>
 
+#define CORE_MAX 8
 #define DIGITS "0123456789"
 #define ALNUM DIGITS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-"
 
@@ -17,7 +22,7 @@ struct part {
 	size_t n;
 };
 struct version {
-	struct part core[3];
+	struct part core[CORE_MAX];
 	const char *pre; /* "" if none, up to '+' or the end */
 	size_t pre_n;
 };
@@ -25,13 +30,24 @@ struct version {
 static bool
 number_ok(struct part p)
 {
-	return p.n > 0 && strspn(p.s, DIGITS) >= p.n &&
-	    (p.n == 1 || p.s[0] != '0');
+	return p.n > 0 && strspn(p.s, DIGITS) >= p.n;
+}
+
+static struct part
+without_zeros(struct part p)
+{
+	while (p.n > 0 && p.s[0] == '0') {
+		p.s++;
+		p.n--;
+	}
+	return p;
 }
 
 static int
 number_compare(struct part a, struct part b)
 {
+	a = without_zeros(a);
+	b = without_zeros(b);
 	if (a.n != b.n)
 		return a.n < b.n ? -1 : 1;
 	return memcmp(a.s, b.s, a.n);
@@ -48,18 +64,16 @@ next_part(const char **s, const char *end)
 	return p;
 }
 
-/* Identifiers between dots, none empty; numeric ones without leading zero. */
+/* Identifiers between dots, none empty. */
 static bool
-identifiers_ok(const char *s, size_t n, bool zeros)
+identifiers_ok(const char *s, size_t n)
 {
 	const char *end = s + n;
 
 	while (s != NULL) {
 		struct part p = next_part(&s, end);
-		bool number = strspn(p.s, DIGITS) >= p.n;
 
-		if (p.n == 0 || strspn(p.s, ALNUM) < p.n ||
-		    (number && !zeros && !number_ok(p)))
+		if (p.n == 0 || strspn(p.s, ALNUM) < p.n)
 			return false;
 	}
 	return true;
@@ -75,24 +89,24 @@ parse(const char *s, struct version *v)
 	if (s[0] == 'v' || s[0] == 'V')
 		s++;
 	plus = strchr(s, '+');
-	if (plus != NULL && !identifiers_ok(plus + 1, strlen(plus + 1), true))
+	if (plus != NULL && !identifiers_ok(plus + 1, strlen(plus + 1)))
 		return false;
 	end = plus != NULL ? plus : s + strlen(s);
 	v->pre = memchr(s, '-', (size_t)(end - s));
 	v->pre_n = v->pre != NULL ? (size_t)(end - ++v->pre) : 0;
 	if (v->pre != NULL) {
-		if (!identifiers_ok(v->pre, v->pre_n, false))
+		if (!identifiers_ok(v->pre, v->pre_n))
 			return false;
 		end = v->pre - 1;
 	}
 	for (; s != NULL; i++) {
 		struct part p = next_part(&s, end);
 
-		if (i == 3 || !number_ok(p))
+		if (i == CORE_MAX || !number_ok(p))
 			return false;
 		v->core[i] = p;
 	}
-	for (; i < 3; i++)
+	for (; i < CORE_MAX; i++)
 		v->core[i] = zero;
 	return true;
 }
@@ -137,7 +151,7 @@ firmware_version_compare(const char *a, const char *b, int *order_out)
 
 	if (!parse(a, &x) || !parse(b, &y))
 		return false;
-	for (int i = 0; i < 3 && order == 0; i++)
+	for (int i = 0; i < CORE_MAX && order == 0; i++)
 		order = number_compare(x.core[i], y.core[i]);
 	if (order == 0)
 		order = pre_compare(&x, &y);

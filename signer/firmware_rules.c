@@ -153,7 +153,7 @@ struct beside {
 	const char *version, *min_from;
 	int64_t seq_max;
 	char *higher;   /* one that is not lower than version */
-	bool unordered; /* there is one that semver cannot compare with */
+	char *numbered; /* one that has an order, if version has none */
 	bool min_from_seen;
 	bool published_only;
 };
@@ -190,7 +190,9 @@ on_release(const char *id, const char *doc, size_t n, void *arg)
 		b->seq_max = seq;
 	cJSON_Delete(row);
 	if (!firmware_version_compare(b->version, version, &order)) {
-		b->unordered = true;
+		if (b->numbered == NULL &&
+		    firmware_version_compare(version, version, &order))
+			b->numbered = xstrdup(version);
 	} else if (order <= 0 &&
 	    (b->higher == NULL ||
 		(firmware_version_compare(version, b->higher, &order) &&
@@ -270,6 +272,15 @@ check_order(cJSON *row, const struct beside *b, struct problem *p)
 		problem_field(p, "/version", NULL,
 		    "%.64s is not higher than %.64s.", version, b->higher);
 	}
+	if (b->numbered != NULL) {
+		problem_set(p, 409,
+		    "Keep to numbers like those, or take another channel.",
+		    "It cannot be told whether %.64s is higher than %.64s",
+		    version, b->numbered);
+		problem_field(p, "/version", NULL,
+		    "Versions of this channel are numbers, such as %.64s.",
+		    b->numbered);
+	}
 	if (json_int(row, "seq", 1, INT64_MAX / 2048, &seq) == 0 &&
 	    seq <= b->seq_max) {
 		problem_set(p, 409, "Leave seq out: it is given.",
@@ -309,6 +320,7 @@ release_check(struct store_txn *t, const char *tenant, const struct product *pr,
 	if (rc == 0)
 		check_order(row, &b, p);
 	free(b.higher);
+	free(b.numbered);
 	return rc != 0 ? rc : p->status != 0 ? -ECANCELED : 0;
 }
 
@@ -400,10 +412,12 @@ check_fresh(struct store_txn *t, const char *tenant, const struct product *pr,
 	struct beside b = { .version = r->version, .published_only = true };
 	int rc = look_beside(t, tenant, pr->name, channel, &b);
 
-	if (rc == 0 && (b.higher != NULL || b.seq_max >= r->seq))
+	if (rc == 0 &&
+	    (b.higher != NULL || b.numbered != NULL || b.seq_max >= r->seq))
 		rc = refuse(p, "Check and publish a higher version.",
 		    "a higher one was published meanwhile", r);
 	free(b.higher);
+	free(b.numbered);
 	return rc;
 }
 

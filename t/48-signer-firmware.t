@@ -80,7 +80,12 @@ check(200, '1.0.0', $fw1, hw => ['1.0']);
 like(check(409, '1.0.0', $fw2, hw => ['1.0'])->{title}, qr/other bytes/,
     'a version never stands for other bytes');
 like(check(409, $_, $fw2)->{title}, qr/not lower/, "$_ is not higher")
-    for '0.9.9', '1.0.0-rc1', 'v1.0', '1.0.0+build2';
+    for '0.9.9', '1.0.0-rc1', 'v1.0', '1.0.0+build2', '0.09.9', '01.0.0',
+    '1.0.0.0';
+like(check(409, 'r12', $fw2)->{title}, qr/cannot be told/,
+    'nor is what has no order');
+check(200, $_, $fw2, channel => 'names') for 'r12', 'r9', '1.0';
+check(409, 'r13', $fw2, channel => 'names'); # numbered from now on
 check(200, '0.5.0', $fw2, channel => 'beta');
 check(422, '1.1.0', $fw2, minFrom => '0.5.0'); # checked only: no device runs it
 check(409, '1.1.0', $fw2, seq => 1);
@@ -297,7 +302,7 @@ is(scalar @{ call(200, 'GET', '/cam-x/stable/devices')->{items} }, 0,
     'a gateway that is deleted takes its devices along');
 
 # A tenant that is made anew has nothing of before.
-my $root = $s->token('root');
+my $root = do { local $s->{tenant} = 'ops'; $s->token('root') };
 $s->rest('DELETE', '/v1/tenants/acme', token => $root);
 $s->rest('PUT', '/v1/tenants/acme', token => $root);
 my $fresh = $s->token('publisher');

@@ -229,11 +229,13 @@ test_versions(void **state)
 	static const char *const rising[] = { "0.9", "1.0.0-alpha",
 		"1.0.0-alpha.1", "1.0.0-alpha.beta", "1.0.0-beta",
 		"1.0.0-beta.2", "1.0.0-beta.11", "1.0.0-rc.1", "v1.0.0", "1.2",
-		"1.2.1", "1.10", "2", "99999999999999999999999.0.0",
-		"100000000000000000000000.0.0" };
-	static const char *const none[] = { "", "v", "1.", "1..2", "1.2.3.4",
-		"01.2", "1.2.x", "1.0.0-", "1.0.0-01", "1.0.0-a..b", "1.0.0+",
-		"2024_05", "1.0.0-a_b" };
+		"1.2.1", "1.02.3", "1.2.3.4", "1.2.3.10", "01.2.4", "1.10", "2",
+		"5.51.2.1", "5.60", "2025-12", "2026-01", "2026.01.07",
+		"2026.02", "2026.10.01", "2026.10.11",
+		"99999999999999999999999.0.0", "100000000000000000000000.0.0" };
+	static const char *const none[] = { "", "v", "1.", "1..2", "1.2.x",
+		"1.0.0-", "1.0.0-a..b", "1.0.0+", "2024_05", "1.0.0-a_b", "r12",
+		"1.2.3.4.5.6.7.8.9" };
 	size_t n = sizeof(rising) / sizeof(rising[0]);
 	int order;
 
@@ -248,6 +250,8 @@ test_versions(void **state)
 		if (firmware_version_compare(none[i], "1.0.0", &order))
 			fail_msg("%s is a version", none[i]);
 	assert_true(firmware_version_compare("1.0.0+a.01", "v1+b", &order));
+	assert_int_equal(order, 0);
+	assert_true(firmware_version_compare("01.2.0.0-01", "1.02-1", &order));
 	assert_int_equal(order, 0);
 }
 
