@@ -553,3 +553,22 @@ blob_catalog(struct firmware *fw)
 		    d->rq, 410, "the publisher has revoked this", NULL);
 	}
 }
+
+void
+blob_blocked(struct firmware *fw)
+{
+	struct download *d, *next;
+
+	for (d = TAILQ_FIRST(&fw->downloads); d != NULL; d = next) {
+		next = TAILQ_NEXT(d, link);
+		if (d->cut || d->refused ||
+		    !firmware_is_blocked(fw, d->address))
+			continue;
+		if (d->begun) {
+			cut(d, "the device is blocked");
+			continue;
+		}
+		d->refused = true;
+		firmware_reply_blocked(d->rq);
+	}
+}

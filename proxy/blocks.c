@@ -1,5 +1,5 @@
 /*
- * blocks.c - uploads of blocked devices are refused at the door
+ * blocks.c - blocked devices are refused at the door
  *
  * Two lists: the names that the cloud blocked (the agent's file) and the
  * addresses that were seen under them (ours, kept in a file too, so that a
@@ -128,31 +128,29 @@ follow_names(struct blocks *b)
 	b->addresses = now;
 }
 
-static void
+static bool
 blocks_set(struct blocks *b, cJSON *names)
 {
 	if (cJSON_Compare(names, b->names, true)) {
 		cJSON_Delete(names);
-		return;
+		return false;
 	}
 	cJSON_Delete(b->names);
 	b->names = names;
 	log_info("blocked devices=%d", cJSON_GetArraySize(names));
 	follow_names(b);
+	return true;
 }
 
-void
+bool
 blocks_told(struct blocks *b, const char *text, size_t n)
 {
 	cJSON *names = blocklist_parse(text, n);
 
-	if (names != NULL)
-		blocks_set(b, names);
-	else
-		blocks_refresh(b);
+	return names != NULL ? blocks_set(b, names) : blocks_refresh(b);
 }
 
-void
+bool
 blocks_refresh(struct blocks *b)
 {
 	struct stat st;
@@ -161,23 +159,29 @@ blocks_refresh(struct blocks *b)
 	if (stat(b->names_path, &st) != 0 ||
 	    (st.st_mtim.tv_sec == b->mtime.tv_sec &&
 		st.st_mtim.tv_nsec == b->mtime.tv_nsec))
-		return;
+		return false;
 	b->mtime = st.st_mtim;
 	names = blocklist_load(b->names_file);
-	if (names != NULL) /* else what was blocked stays blocked */
-		blocks_set(b, names);
+	/* unreadable: what was blocked stays blocked */
+	return names != NULL && blocks_set(b, names);
+}
+
+bool
+blocks_has(
+    const struct blocks *b, const char *device, const char *address, bool known)
+{
+	return blocklist_has(b->names, device) ||
+	    (!known && blocklist_has(b->addresses, address));
 }
 
 bool
 blocks_refuse(
     struct blocks *b, const char *device, const char *address, bool known)
 {
-	if (blocklist_has(b->names, device)) {
-		remember(b, address, device);
-		return true;
-	}
-	if (!known && blocklist_has(b->addresses, address))
-		return true;
+	bool named = blocklist_has(b->names, device);
+
+	if (!named && blocks_has(b, device, address, known))
+		return true; /* for what it did under another name */
 	remember(b, address, device);
-	return false;
+	return named;
 }

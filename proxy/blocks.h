@@ -1,5 +1,6 @@
 /*
- * blocks.h - uploads of blocked devices are refused at the door
+ * blocks.h - blocked devices are refused at the door, and what
+ * they fetch is cut
  */
 #ifndef BLOCKS_H
 #define BLOCKS_H
@@ -13,11 +14,11 @@ struct blocks;
 struct blocks *blocks_new(const char *state_dir);
 void blocks_free(struct blocks *b);
 /* The list as the agent told it by the doorbell, or its file if the text is no
- * list. */
-void blocks_told(struct blocks *b, const char *text, size_t n);
+ * list. true: it has changed, what runs is to be looked at. */
+bool blocks_told(struct blocks *b, const char *text, size_t n);
 /* Read the list again if its file has changed, now and then: a ring may be
- * lost. */
-void blocks_refresh(struct blocks *b);
+ * lost. true: it has changed. */
+bool blocks_refresh(struct blocks *b);
 /*
  * May this device send from this address? The name in a path is only a claim,
  * so the addresses last seen under a blocked name are blocked as well, unless
@@ -25,5 +26,8 @@ void blocks_refresh(struct blocks *b);
  */
 bool blocks_refuse(
     struct blocks *b, const char *device, const char *address, bool known);
+/* The same of what runs already: nothing is remembered of it. */
+bool blocks_has(const struct blocks *b, const char *device, const char *address,
+    bool known);
 
 #endif

@@ -391,6 +391,14 @@ device_of(struct firmware *fw, const struct camera_conf *cam,
 }
 
 void
+firmware_reply_blocked(struct http_request *rq)
+{
+	http_reply_header(rq, "Cache-Control", "no-store");
+	http_reply_error(
+	    rq, 403, "this device is blocked", "unblock it at the signer");
+}
+
+void
 firmware_later(
     struct http_request *rq, int seconds, const char *error, const char *hint)
 {
@@ -403,6 +411,23 @@ firmware_later(
 }
 
 bool
+firmware_is_blocked(struct firmware *fw, const char *address)
+{
+	const struct camera_conf *cam =
+	    gateway_conf_camera(fw->px->conf, address);
+
+	return blocks_has(fw->px->blocks, device_of(fw, cam, address, NULL),
+	    address, cam != NULL);
+}
+
+void
+firmware_blocked(struct firmware *fw)
+{
+	blob_blocked(fw);
+	mirrors_blocked(fw->mirrors);
+}
+
+bool
 firmware_refuses(struct firmware *fw, struct http_request *rq, const char *id)
 {
 	const char *address = http_request_peer(rq);
@@ -411,9 +436,7 @@ firmware_refuses(struct firmware *fw, struct http_request *rq, const char *id)
 
 	if (blocks_refuse(fw->px->blocks, device_of(fw, cam, address, id),
 		address, cam != NULL)) {
-		http_reply_header(rq, "Cache-Control", "no-store");
-		http_reply_error(rq, 403, "this device is blocked",
-		    "unblock it at the signer");
+		firmware_reply_blocked(rq);
 		return true;
 	}
 	if (fw->catalog != NULL)

@@ -80,6 +80,11 @@ int64_t firmware_now(const struct manifest *m);
  * was answered. */
 bool firmware_refuses(
     struct firmware *fw, struct http_request *rq, const char *id);
+void firmware_reply_blocked(struct http_request *rq); /* 403 */
+/* Has the device at that address been blocked since it asked? */
+bool firmware_is_blocked(struct firmware *fw, const char *address);
+/* The list of blocked devices has changed: end what they are fetching. */
+void firmware_blocked(struct firmware *fw);
 /* 503 with Retry-After; never to be kept by a cache on the way. */
 void firmware_later(
     struct http_request *rq, int seconds, const char *error, const char *hint);
@@ -93,6 +98,8 @@ void on_blob(struct http_request *rq, void *proxy);
 void blob_tick(struct firmware *fw, int64_t now_ms);
 /* A new catalog: end what is revoked. */
 void blob_catalog(struct firmware *fw);
+/* Others are blocked now: cut what they fetch. */
+void blob_blocked(struct firmware *fw);
 /* No origin has it now: those who wait for their first octet are told. */
 void blob_trouble(struct firmware *fw, const char *hex, int retry);
 /* The path of a file's content below the server's root: at most 99 characters.
@@ -124,6 +131,7 @@ void on_ddi_cancel(struct http_request *rq, void *proxy);
 struct mirrors *mirrors_new(struct firmware *fw);
 void mirrors_free(struct mirrors *m);
 void mirrors_tick(struct mirrors *m, int64_t now_ms);
+void mirrors_blocked(struct mirrors *m);
 void mirrors_told(struct mirrors *m, const char *msg);
 void on_mirror(struct http_request *rq, void *proxy);
 

@@ -85,7 +85,8 @@ on_housework(evutil_socket_t fd, short what, void *arg)
 {
 	struct proxy *px = arg;
 
-	blocks_refresh(px->blocks); /* a ring may be lost */
+	if (blocks_refresh(px->blocks)) /* a ring may be lost */
+		firmware_blocked(px->firmware);
 	if (px->conf->max_age_ms != CONF_NONE)
 		spool_expire(px->spool, px->conf->max_age_ms);
 	devices_look(px->devices, clock_ms());
@@ -97,9 +98,11 @@ on_ring(const char *msg, size_t n, void *arg)
 {
 	struct proxy *px = arg;
 
-	if (px->blocks != NULL && strncmp(msg, "blocked ", 8) == 0)
-		blocks_told(px->blocks, msg + 8, n - 8);
-	else if (px->firmware == NULL || !firmware_told(px->firmware, msg))
+	if (px->blocks != NULL && strncmp(msg, "blocked ", 8) == 0) {
+		if (blocks_told(px->blocks, msg + 8, n - 8) &&
+		    px->firmware != NULL)
+			firmware_blocked(px->firmware);
+	} else if (px->firmware == NULL || !firmware_told(px->firmware, msg))
 		page_agent_told(px, msg, n);
 }
 

@@ -54,7 +54,8 @@ struct mirrored {
 	struct http_request *rq;  /* NULL: gone */
 	char *name, *path, *file; /* file: without .json */
 	int64_t since_ms, look_ms;
-	bool looking, reading, waited, begun;
+	bool looking, reading, waited;
+	bool begun, streams, cut; /* answered; with a body; for nobody */
 	/* of the file, when it was found */
 	int fd;
 	uint64_t size;
@@ -152,10 +153,10 @@ on_read(void *arg)
 	if (b == NULL)
 		abort();
 	x->reading = false;
-	if (x->rq == NULL || x->n <= 0) {
+	if (x->rq == NULL || x->cut || x->n <= 0) {
 		free(x->held);
 		x->held = NULL;
-		if (x->rq != NULL)
+		if (x->rq != NULL && !x->cut)
 			http_reply_abort(x->rq);
 	} else {
 		evbuffer_add_reference(
@@ -184,7 +185,7 @@ on_room(struct http_request *rq, void *arg)
 	struct ranges_piece p;
 	struct evbuffer *b;
 
-	if (x->held != NULL) /* comes back when that is on its way */
+	if (x->held != NULL || x->cut) /* comes back when that is sent */
 		return;
 	ranges_piece(&x->body, x->length - http_reply_left(rq), &p);
 	if (p.n == 0) {
@@ -253,6 +254,7 @@ reply_body(struct mirrored *x)
 		type = text;
 	}
 	x->length = ranges_length(&x->body);
+	x->streams = true;
 	http_reply_begin(x->rq, kind == RANGES_SOME ? 206 : 200, type,
 	    x->length, on_room, x);
 }
@@ -392,6 +394,32 @@ mirrors_tick(struct mirrors *m, int64_t now_ms)
 			give_up(x, 503);
 		else if (now_ms - x->look_ms >= LOOK_EVERY_MS)
 			look(x);
+	}
+}
+
+void
+mirrors_blocked(struct mirrors *m)
+{
+	struct mirrored *x, *next;
+
+	for (x = TAILQ_FIRST(&m->all); x != NULL; x = next) {
+		const char *peer;
+
+		next = TAILQ_NEXT(x, link);
+		if (x->rq == NULL || x->cut || (x->begun && !x->streams))
+			continue;
+		peer = http_request_peer(x->rq);
+		if (!firmware_is_blocked(m->fw, peer))
+			continue;
+		log_warn("mirror %s address=%s cut: the device is blocked",
+		    x->name, peer);
+		x->cut = true;
+		if (x->streams) {
+			http_reply_abort(x->rq);
+		} else {
+			x->begun = true;
+			firmware_reply_blocked(x->rq);
+		}
 	}
 }
 

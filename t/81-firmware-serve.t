@@ -18,13 +18,13 @@ my $dir = Edgehaul->dir('clients');
 my %size = (b1 => 1, b8191 => 8191, b8192 => 8192, b8193 => 8193,
 	m1 => $MIB, m2less => 2 * $MIB - 1, m2 => 2 * $MIB,
 	m2more => 2 * $MIB + 1, m40 => 40 * $MIB + 123, cold => 3 * $MIB + 7,
-	late => 2 * $MIB, gone => 16 * $MIB);
+	late => 2 * $MIB, gone => 16 * $MIB, never => $MIB);
 my %f = map { $_ => $fw->file("$_.bin",
 	Edgehaul::Firmware::octets($size{$_}, $_)) } keys %size;
 my $n = 0;
 $fw->release('1.' . $n++ . '.0', files => [$f{$_}]) for sort keys %size;
 $fw->publish;
-$fw->fill($f{$_}) for grep { !/cold|late/ } sort keys %size;
+$fw->fill($f{$_}) for grep { !/cold|late|never/ } sort keys %size;
 $fw->bell;
 $box->proxy->start;
 wait_for(sub { $box->get('/firmware/check?p=none')->{status} != 503 })
@@ -166,7 +166,7 @@ sub camera {
 	}
 	return ($size, $sum->hexdigest, join(',', %bad), $requests);
 }
-for my $name (grep { !/cold|late|gone/ } sort { $size{$a} <=> $size{$b} }
+for my $name (grep { !/cold|late|gone|never/ } sort { $size{$a} <=> $size{$b} }
 	keys %size) {
 	my ($size, $sum, $bad, $n) = camera($name);
 	is($size, $size{$name}, "camera: $size{$name} octets found");
@@ -338,6 +338,42 @@ sub slow {
 		'the first may not begin again');
 	is(ask('m40', from => '127.0.0.11', range => '1000-1009')->{status},
 		206, 'but go on');
+}
+
+# ---- blocked during a download ---------------------------------------------
+{
+	ok(wait_for(sub { firmware()->{downloads}{active_devices} == 0 }),
+		'all turns are over');
+	my $drain = sub {
+		my ($c, $got, $buf) = (shift, 0);
+		my $s = $c->socket;
+		$s->blocking(1);
+		while (my $n = sysread $s, $buf, 1 << 20) { $got += $n }
+		return $got;
+	};
+	ask('m1', from => '127.0.0.31', path => '/firmware/check?p=x&id=SN-B');
+	my ($bad, $good) = (slow('127.0.0.31', 'm40'), slow('127.0.0.32', 'm40'));
+	ok(wait_for(sub { firmware()->{downloads}{active_devices} == 2 }),
+		'two devices download');
+	# the third waits for a first octet that no origin gives
+	my $wait = Edgehaul::Raw->new($box->lan, from => '127.0.0.31');
+	$wait->send('GET ' . path('never') . " HTTP/1.1\r\nHost: x\r\n\r\n");
+	ok(wait_for(sub { firmware()->{downloads}{running} == 3 }),
+		'one waits for the origin');
+	my $began = Time::HiRes::time();
+	$fw->ring('blocked {"devices":["SN-B"]}');
+	cmp_ok($drain->($bad), '<', $f{m40}{size}, 'a blocked one is cut');
+	cmp_ok(Time::HiRes::time() - $began, '<', 1 * Edgehaul::slowness(),
+		'within a second');
+	is(($wait->response // {})->{status}, 403, 'who waited is told');
+	is(ask('m1', from => '127.0.0.31')->{status}, 403, 'and refused');
+	is(sha256_hex(($good->response // {})->{body} // ''), $f{m40}{sha256},
+		'the other device gets all of it');
+	like($box->proxy->log, qr/cut: the device is blocked/, 'logged');
+	$fw->ring('blocked {"devices":[]}');
+	ok(wait_for(sub { ask('m1', from => '127.0.0.31')->{status} == 200 }),
+		'until it is let go');
+	$fw->rings;
 }
 
 # ---- revoked during a download ---------------------------------------------

@@ -68,6 +68,31 @@ for ('../passwd', '%2e%2e/passwd', 'a/../../x', 'x?y=1', '/x', '') {
 	like(get("/firmware/m/vendor/$_")->{status} // 0, qr/^40[04]$/,
 		"not fetched: \"$_\"");
 }
+# A device that is blocked while it fetches is cut, others are not.
+{
+	my $bell = "$box->{dir}/run/proxy.bell";
+	my $ring = sub { IO::Socket::UNIX->new(Type => Socket::SOCK_DGRAM,
+		Peer => $bell)->send($_[0]) };
+	my ($large, $p) = ($body x 10, '/firmware/m/vendor/large.bin');
+	spit("$dir/www/fw/large.bin", $large);
+	is(get($p, method => 'HEAD')->{status}, 200, 'a large one');
+	my @c = map { Edgehaul::Raw->new($box->lan, from => $_) }
+	    qw(127.0.0.41 127.0.0.42);
+	$_->send("GET $p HTTP/1.1\r\nHost: x\r\n\r\n") for @c;
+	my $check = Edgehaul::Raw->new($box->lan, from => '127.0.0.41');
+	$check->send("GET /firmware/check?p=x&id=SN-B HTTP/1.1\r\n"
+		. "Host: x\r\n\r\n");
+	is(($check->response // {})->{status}, 200, 'a device asks');
+	$ring->('blocked {"devices":["SN-B"]}');
+	ok(wait_for(sub { $box->proxy->log =~ /mirror vendor .*cut: the device is/ }),
+		'a blocked one is cut');
+	ok(($c[1]->response // {})->{body} eq $large, 'another gets all of it');
+	isnt(length(($c[0]->response // {})->{body} // ''), length $large,
+		'the blocked one does not');
+	is($box->put($path, 'x', from => '127.0.0.42')->{status}, 405,
+		'the proxy lives');
+	$ring->('blocked {"devices":[]}');
+}
 kill 'TERM', $vendor;
 waitpid $vendor, 0;
 ok(get($path)->{body} eq $body, 'with the vendor away');
