@@ -3,8 +3,10 @@
  *
  * A delimiter is a line end (CRLF, LF or LF CR), "--", the boundary, and then
  * "--" or blanks and a line end. What might become one is held back until it
- * is one or cannot be one any more; so at most HOLD octets are kept, and how
- * the body was cut into reads makes no difference.
+ * is one or cannot be one any more, and then is data to the last octet; so at
+ * most HOLD octets are kept, and how the body was cut into reads makes no
+ * difference. A line among headers waits for the octet behind it, which tells
+ * whether the next line goes on with it.
  */
 #include "form.h"
 
@@ -13,10 +15,13 @@
 #include <string.h>
 #include <strings.h>
 
+#include "json.h"
+#include "url.h"
 #include "xalloc.h"
 
 #define BOUNDARY_MAX 70 /* RFC 2046 section 5.1.1 */
-#define HOLD (2 + 2 + BOUNDARY_MAX + 2)
+#define PADDING_MAX 64  /* blanks behind it */
+#define HOLD (2 + 2 + BOUNDARY_MAX + PADDING_MAX + 2)
 #define PARTS_MAX 256
 #define LINE_MAX_LEN 2000
 #define HEADERS_MAX 8000
@@ -40,8 +45,10 @@ struct form {
 	bool in_part; /* else preamble: data is dropped */
 	char hold[HOLD];
 	size_t hold_n, eol_n;
+	unsigned dashes; /* of TAIL */
 	char line[LINE_MAX_LEN + 1];
 	size_t line_n, headers_n;
+	bool line_whole; /* unless the next one begins with a blank */
 	bool lf_cr, skip_cr;
 	char *name, *filename, *type;
 	unsigned parts;
@@ -49,38 +56,88 @@ struct form {
 	const char *why;
 };
 
+/* A parameter's value at s: what follows it. out: NULL, or it goes there. */
+static const char *
+take_value(const char *s, char **out)
+{
+	char *o;
+
+	if (*s != '"') {
+		size_t n = strcspn(s, "; \t\r\n");
+
+		if (out != NULL)
+			*out = xstrndup(s, n);
+		return s + n;
+	}
+	o = out != NULL ? *out = xmalloc(strlen(s) + 1) : NULL;
+	for (s++; *s != '\0' && *s != '"'; s++) {
+		/* Only these are escaped: paths have backslashes. */
+		if (*s == '\\' && (s[1] == '"' || s[1] == '\\'))
+			s++;
+		if (o != NULL)
+			*o++ = *s;
+	}
+	if (o != NULL)
+		*o = '\0';
+	return s;
+}
+
 char *
 form_parameter(const char *value, const char *name)
 {
 	size_t n = strlen(name);
-	const char *s = value;
+	const char *s = value + strcspn(value, ";");
+	char *out = NULL;
 
-	while ((s = strchr(s, ';')) != NULL) {
-		const char *end;
-		char *out, *o;
+	while (*s == ';' && out == NULL) {
+		bool mine;
 
 		s += 1 + strspn(s + 1, " \t");
-		if (strncasecmp(s, name, n) != 0)
-			continue;
-		end = s + n + strspn(s + n, " \t");
-		if (*end != '=')
-			continue;
-		s = end + 1 + strspn(end + 1, " \t");
-		if (*s != '"') {
-			n = strcspn(s, "; \t\r\n");
-			return xstrndup(s, n);
-		}
-		o = out = xmalloc(strlen(s) + 1);
-		for (s++; *s != '\0' && *s != '"'; s++) {
-			/* Only these are escaped: paths have backslashes. */
-			if (*s == '\\' && (s[1] == '"' || s[1] == '\\'))
-				s++;
-			*o++ = *s;
-		}
-		*o = '\0';
-		return out;
+		mine = strncasecmp(s, name, n) == 0 &&
+		    s[n + strspn(s + n, " \t")] == '=';
+		s += strcspn(s, "=;");
+		if (*s == '=')
+			s = take_value(
+			    s + 1 + strspn(s + 1, " \t"), mine ? &out : NULL);
+		s += strcspn(s, ";");
 	}
-	return NULL;
+	return out;
+}
+
+/* The text of an ext-value ("UTF-8''%e2%82%ac", RFC 8187), or NULL. */
+static char *
+extended(const char *s)
+{
+	const char *text;
+	char *out;
+	size_t n;
+
+	if (strncasecmp(s, "UTF-8'", 6) != 0)
+		return NULL;
+	text = strchr(s + 6, '\'');
+	if (text == NULL ||
+	    url_decode(text + 1, strlen(text + 1), false, &out, &n) != 0)
+		return NULL;
+	if (memchr(out, '\0', n) != NULL || !json_utf8(out, n)) {
+		free(out);
+		return NULL;
+	}
+	return out;
+}
+
+/* What a part says its file is called; NULL: it says nothing. */
+static char *
+file_name(const char *disposition)
+{
+	char *star = form_parameter(disposition, "filename*");
+	char *name = star != NULL ? extended(star) : NULL;
+
+	if (name == NULL)
+		name = form_parameter(disposition, "filename");
+	if (name == NULL)
+		return star; /* it is a file, whatever it is called */
+	free(star);
+	return name;
 }
 
 static void
@@ -182,7 +239,7 @@ header(struct form *f, char *line)
 	if (strcasecmp(line, "Content-Disposition") == 0 && f->name == NULL &&
 	    f->filename == NULL) {
 		f->name = form_parameter(value, "name");
-		f->filename = form_parameter(value, "filename");
+		f->filename = file_name(value);
 	} else if (strcasecmp(line, "Content-Type") == 0 && f->type == NULL) {
 		f->type = xstrdup(value);
 	}
@@ -200,7 +257,8 @@ begin_part(struct form *f)
 		return;
 	}
 	f->in_part = true;
-	f->state = DATA;
+	/* A delimiter may follow at once: there is no body then. */
+	f->state = f->lf_cr ? DATA : MATCH;
 	f->skip_cr = f->lf_cr;
 	f->ev.begin(&p, f->arg);
 	forget_part(f);
@@ -232,6 +290,29 @@ header_line(struct form *f)
 	}
 }
 
+/* May the line that has ended be continued? Neither the empty one, behind
+ * which data comes, nor a delimiter, which may be the last line of all. */
+static bool
+may_go_on(const struct form *f)
+{
+	const char *s = f->line + (f->line[0] == '\r');
+
+	return s[strspn(s, " \r")] != '\0' &&
+	    strncmp(s, f->delimiter, f->delimiter_n) != 0;
+}
+
+/* The octet behind a line: it goes on (a folded header), or it is over. */
+static void
+decide_line(struct form *f, char next)
+{
+	f->line_whole = false;
+	if (next != ' ' && next != '\t')
+		header_line(f);
+	else
+		while (f->line_n > 0 && f->line[f->line_n - 1] == '\r')
+			f->line_n--;
+}
+
 static size_t
 feed_headers(struct form *f, const char *p, size_t n)
 {
@@ -239,6 +320,8 @@ feed_headers(struct form *f, const char *p, size_t n)
 	size_t used = nl != NULL ? (size_t)(nl - p) + 1 : n;
 	size_t len = nl != NULL ? used - 1 : n;
 
+	if (f->line_whole)
+		decide_line(f, *p);
 	f->headers_n += used;
 	if (f->line_n + len > LINE_MAX_LEN || f->headers_n > HEADERS_MAX) {
 		fail(f, -400, "a part of the form has too large headers");
@@ -252,7 +335,9 @@ feed_headers(struct form *f, const char *p, size_t n)
 	f->line_n += len;
 	if (nl != NULL) {
 		f->line[f->line_n] = '\0';
-		header_line(f);
+		f->line_whole = may_go_on(f);
+		if (!f->line_whole)
+			header_line(f);
 	}
 	return used;
 }
@@ -343,8 +428,10 @@ feed_match(struct form *f, char c)
 		return 0;
 	}
 	f->hold[f->hold_n++] = c;
-	if (at + 1 == f->delimiter_n)
+	if (at + 1 == f->delimiter_n) {
+		f->dashes = 0;
 		f->state = TAIL;
+	}
 	return 1;
 }
 
@@ -353,20 +440,18 @@ feed_match(struct form *f, char c)
 static size_t
 feed_tail(struct form *f, char c)
 {
-	size_t extra = f->hold_n - f->eol_n - f->delimiter_n;
-
-	if (extra == 0 && (c == '\n' || c == '\r' || c == ' ' || c == '\t')) {
-		if (c != '\n')
-			return 1;
+	if (f->dashes == 0 && c == '\n') {
 		end_part(f);
 		f->line_n = f->headers_n = 0;
 		f->lf_cr = false;
 		f->state = HEADERS;
 		return 1;
 	}
-	if (c == '-') {
+	if (f->hold_n - f->eol_n - f->delimiter_n < PADDING_MAX + 2 &&
+	    (c == '-' ||
+		(f->dashes == 0 && (c == '\r' || c == ' ' || c == '\t')))) {
 		f->hold[f->hold_n++] = c;
-		if (extra == 1) {
+		if (c == '-' && ++f->dashes == 2) {
 			end_part(f);
 			f->state = EPILOGUE;
 		}

@@ -15,6 +15,8 @@
 #include "json.h"
 #include "xalloc.h"
 
+#define NAME_MAX_N 255
+
 /* Fields are dropped, and so is the XML that describes an event. */
 static bool
 is_file(const struct form_part *p)
@@ -27,6 +29,23 @@ is_file(const struct form_part *p)
 	    strncasecmp(p->type, "text/plain", 10) != 0;
 }
 
+/* Make it a name: what is no UTF-8 (cameras write in what their makers do) and
+ * what is no letter becomes '_'. */
+static void
+tidy(char *s)
+{
+	size_t n;
+
+	while (*s != '\0') {
+		for (n = 1; n < 4 && !json_utf8(s, n) && s[n] != '\0';)
+			n++;
+		if (!json_utf8(s, n) || (unsigned char)*s < 0x20 || *s == 0x7f)
+			*s++ = '_';
+		else
+			s += n;
+	}
+}
+
 /* The last segment of what the camera calls the file, made harmless. */
 static char *
 part_name(const struct upload *up, const struct form_part *p)
@@ -35,18 +54,23 @@ part_name(const struct upload *up, const struct form_part *p)
 	    : up->who.name[0] != '\0'          ? up->who.name
 					       : p->name;
 	const char *slash = strrchr(s, '/'), *back = strrchr(s, '\\');
-	char *name, *o;
+	char *name;
+	size_t n;
 
 	if (slash != NULL && slash > back)
 		s = slash + 1;
 	else if (back != NULL)
 		s = back + 1;
-	name = xstrndup(s, 255);
-	for (o = name; *o != '\0'; o++)
-		if ((unsigned char)*o < 0x20 || *o == 0x7f)
-			*o = '_';
+	name = xstrdup(s);
+	tidy(name);
+	n = strlen(name);
+	if (n > NAME_MAX_N) {
+		for (n = NAME_MAX_N; !json_utf8(name, n);)
+			n--;
+		name[n] = '\0';
+	}
 	if (name[0] == '\0' || strcmp(name, ".") == 0 ||
-	    strcmp(name, "..") == 0 || !json_utf8(name, strlen(name))) {
+	    strcmp(name, "..") == 0) {
 		free(name);
 		name = xstrdup("upload");
 	}

@@ -121,6 +121,58 @@ test_looks_like_a_delimiter(void **state)
 	EXPECT(B, "--b0\r\n\r\n\r\n\r\n\n\r\n--b0--", "[||]\r\n\r\n\n;");
 	EXPECT(B, "--b0\r\n\r\na--b0--\r\n--b0-x\r\n--b0--",
 	    "[||]a--b0--\r\n--b0-x;");
+	/* every octet of it is data, those that might be padding too */
+	EXPECT(B, "--b0\r\n\r\na\r\n--b0 \t x\r\n--b0\ry\r\n--b0--",
+	    "[||]a\r\n--b0 \t x\r\n--b0\ry;");
+	EXPECT(B,
+	    "--b0\r\n\r\na\r\n--b0                                        "
+	    "                              \r\n--b0--",
+	    "[||]a\r\n--b0                                        "
+	    "                              ;");
+	EXPECT(B, "--b0 \t \r\n\r\na\r\n--b0\t--\t\r\n", "[||]a;");
+}
+
+/* What stands behind the headers' empty line may be a delimiter at once (RFC
+ * 2046 section 5.1.1: body-part). */
+static void
+test_empty_parts(void **state)
+{
+	EXPECT(B, "--b0\r\nContent-Type: a/b\r\n\r\n--b0--\r\n", "[||a/b];");
+	EXPECT(B, "--b0\n\n--b0\n\n--b0x\n--b0--", "[||];[||]--b0x;");
+	EXPECT(B, "--b0\n\ra: b\n\r\n\rx\n\r--b0--", "[||]x;");
+}
+
+static void
+test_parameters(void **state)
+{
+	/* what looks like a parameter inside a quoted one is none */
+	EXPECT(B,
+	    "--b0\r\nContent-Disposition: form-data; name=\"a; "
+	    "filename=no\"; filename=\"b;c.jpg\"\r\n\r\nx\r\n--b0--",
+	    "[a; filename=no|b;c.jpg|]x;");
+	EXPECT("multipart/form-data; x=\"; boundary=no\" ; y; boundary = b0",
+	    "--b0\r\n\r\nx\r\n--b0--", "[||]x;");
+	EXPECT("multipart/form-data; boundary=\"b;0\"",
+	    "--b;0\r\n\r\nx\r\n--b;0--", "[||]x;");
+	/* RFC 8187; what cannot be decoded stays as it is */
+	EXPECT(B,
+	    "--b0\r\nContent-Disposition: form-data; name=a; filename*="
+	    "UTF-8'en'caf%C3%A9%20.jpg\r\n\r\nx\r\n--b0--",
+	    "[a|caf\xc3\xa9 .jpg|]x;");
+	EXPECT(B,
+	    "--b0\r\nContent-Disposition: form-data; filename=plain; "
+	    "filename*=utf-8''%zz\r\n\r\nx\r\n--b0--",
+	    "[|plain|]x;");
+	EXPECT(B,
+	    "--b0\r\nContent-Disposition: form-data; "
+	    "filename*=a%00b\r\n\r\nx\r\n--b0--",
+	    "[|a%00b|]x;");
+	/* a header on several lines (RFC 2046 keeps RFC 822's folding) */
+	EXPECT(B,
+	    "--b0\r\nContent-Disposition: form-data;\r\n name=a;\r\n\t"
+	    "filename=\"b\"\r\nContent-Type:\r\n image/png\r\n\r\n"
+	    "x\r\n--b0\r\n folded\r\n\r\ny\r\n--b0--",
+	    "[a|b|image/png]x;[||]y;");
 }
 
 static void
@@ -190,6 +242,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_plain),
 		cmocka_unit_test(test_looks_like_a_delimiter),
+		cmocka_unit_test(test_empty_parts),
+		cmocka_unit_test(test_parameters),
 		cmocka_unit_test(test_cameras),
 		cmocka_unit_test(test_refused),
 	};
