@@ -30,6 +30,7 @@
 #include <event2/event.h>
 #include <openssl/evp.h>
 
+#include "checksum.h"
 #include "clock.h"
 #include "folders.h"
 #include "layout.h"
@@ -313,7 +314,7 @@ incoming_begin(struct incoming *in, uint64_t size)
 }
 
 void
-incoming_expect(struct spool_upload *u, const struct spool_expect *want)
+incoming_expect(struct spool_upload *u, const struct checksums *want)
 {
 	if (u->want == NULL)
 		u->want = xmalloc(sizeof(*u->want));

@@ -41,7 +41,7 @@ struct incoming *incoming_new(struct event_base *base, const struct layout *l,
 void incoming_free(struct incoming *in);
 
 struct spool_upload *incoming_begin(struct incoming *in, uint64_t size);
-void incoming_expect(struct spool_upload *u, const struct spool_expect *want);
+void incoming_expect(struct spool_upload *u, const struct checksums *want);
 int incoming_write(struct spool_upload *u, const void *p, size_t n);
 bool incoming_bears_more(struct incoming *in);
 void incoming_on_room(

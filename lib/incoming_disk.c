@@ -13,6 +13,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "checksum.h"
 #include "clock.h"
 #include "folders.h"
 #include "footer.h"
@@ -57,12 +58,8 @@ open_temp(struct spool_upload *u)
 	if (u->md == NULL ||
 	    EVP_DigestInit_ex2(u->md, u->in->sha256, NULL) != 1)
 		return -ENOMEM;
-	if (u->want != NULL && u->want->has_md5) {
-		u->md5 = EVP_MD_CTX_new();
-		if (u->md5 == NULL ||
-		    EVP_DigestInit_ex2(u->md5, EVP_md5(), NULL) != 1)
-			return -ENOMEM;
-	}
+	if (u->want != NULL)
+		u->sums = checksum_begin(u->want, ~(1U << CHECKSUM_SHA256));
 	return 0;
 }
 
@@ -100,8 +97,7 @@ hash_pieces(struct spool_upload *u, const struct pieces *ps)
 	STAILQ_FOREACH(p, ps, link)
 	{
 		EVP_DigestUpdate(u->md, p->data, p->n);
-		if (u->md5 != NULL)
-			EVP_DigestUpdate(u->md5, p->data, p->n);
+		checksum_update(u->sums, p->data, p->n);
 		u->size += p->n;
 	}
 }
@@ -240,19 +236,14 @@ static int
 check_digests(struct spool_upload *u)
 {
 	struct incoming *in = u->in;
-	uint8_t md5[16];
 	uint64_t seq;
 
 	u->item->size = u->size;
 	EVP_DigestFinal_ex(u->md, u->item->sha256, NULL);
-	if (u->want != NULL && u->want->has_sha256 &&
-	    memcmp(u->want->sha256, u->item->sha256, 32) != 0)
+	if (u->want != NULL &&
+	    (checksum_differs(u->want, CHECKSUM_SHA256, u->item->sha256) ||
+		!checksum_fits(u->sums)))
 		return -EBADMSG;
-	if (u->md5 != NULL) {
-		EVP_DigestFinal_ex(u->md5, md5, NULL);
-		if (memcmp(u->want->md5, md5, 16) != 0)
-			return -EBADMSG;
-	}
 	if (!repeat_find(in->repeat, u->item->device, u->item->name,
 		u->item->sha256, clock_ms(), &seq))
 		return 0;
@@ -319,8 +310,9 @@ incoming_file_close(struct spool_upload *u, bool keep)
 	char name[24];
 
 	EVP_MD_CTX_free(u->md);
-	EVP_MD_CTX_free(u->md5);
-	u->md = u->md5 = NULL;
+	checksum_free(u->sums);
+	u->md = NULL;
+	u->sums = NULL;
 	if (u->fd < 0)
 		return;
 	close(u->fd);

@@ -50,9 +50,10 @@ struct spool_upload {
 	/* of the thread that runs it */
 	uint64_t temp;
 	int fd, rc;
-	uint64_t size, written;    /* size: of the body so far */
-	EVP_MD_CTX *md, *md5;      /* md5: only if it is to be compared */
-	struct spool_expect *want; /* NULL: nothing is */
+	uint64_t size, written; /* size: of the body so far */
+	EVP_MD_CTX *md;
+	struct checksums *want;    /* to be compared; NULL: nothing is */
+	struct checksum_run *sums; /* of these all but SHA-256 */
 	struct spool_item *item;   /* of a commit; texts are the upload's own */
 };
 TAILQ_HEAD(uploads, spool_upload);

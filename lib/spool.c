@@ -477,7 +477,7 @@ spool_check_state(struct spool *sp, struct spool_check *out)
 }
 
 void
-spool_expect(struct spool_upload *u, const struct spool_expect *want)
+spool_expect(struct spool_upload *u, const struct checksums *want)
 {
 	incoming_expect(u, want);
 }

@@ -15,6 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct checksums;
 struct event_base;
 struct spool;
 struct spool_upload;
@@ -116,11 +117,7 @@ int spool_reserve(struct spool *sp, uint64_t size, struct spool_upload **u_out,
  * What the client says its body is; before the first octet. A body that is
  * something else is not kept: the commit ends with -EBADMSG.
  */
-struct spool_expect {
-	bool has_sha256, has_md5;
-	uint8_t sha256[32], md5[16];
-};
-void spool_expect(struct spool_upload *u, const struct spool_expect *want);
+void spool_expect(struct spool_upload *u, const struct checksums *want);
 /* Would size octets more fit? As spool_reserve(), reserving nothing: for
  * bodies of unknown length, asked now and then. */
 int spool_room(struct spool *sp, uint64_t size, const char **why_out);

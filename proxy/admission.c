@@ -10,6 +10,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "checksum.h"
 #include "devices.h"
 #include "expect.h"
 #include "form.h"
@@ -52,13 +53,23 @@ over_share(struct upload *up)
 	return up->refused;
 }
 
+static bool
+is_form(const char *type)
+{
+	static const char form[] = "multipart/form-data";
+	size_t n = sizeof(form) - 1;
+
+	return type != NULL && strncasecmp(type, form, n) == 0 &&
+	    (type[n] == '\0' || strchr("; \t", type[n]) != NULL);
+}
+
 /* What can be refused by the head alone. */
 bool
 admission_check(struct upload *up)
 {
 	struct http_request *rq = up->rq;
 	const char *type = http_request_header(rq, "Content-Type");
-	struct spool_expect want;
+	struct checksums want;
 	const char *why;
 
 	if (!http_request_has_body(rq)) {
@@ -73,11 +84,11 @@ admission_check(struct upload *up)
 	} else if (over_share(up)) {
 		return false;
 	} else if (expect_digests(rq, &want) != 0) {
-		upload_stop(up, 400, "a digest header is not readable",
+		upload_stop(up, 400,
+		    "a digest header is not readable or contradicts another",
 		    "send Content-MD5: BASE64 or Repr-Digest: "
 		    "sha-256=:BASE64:, or none");
-	} else if (type != NULL &&
-	    strncasecmp(type, "multipart/form-data", 19) == 0) {
+	} else if (is_form(type)) {
 		up->form = form_new(type, &upload_form_events, up, &why);
 		if (up->form == NULL)
 			upload_stop(up, 400, why, "use a shorter boundary");

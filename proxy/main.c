@@ -41,6 +41,7 @@ static const struct http_route lan_routes[] = {
 	{ "GET HEAD", "/-/metrics",     on_metrics },
 	{ "GET HEAD", "/-/uploads/:id", on_upload_query },
 	{ "PUT POST", "/-/*",           on_reserved_path },
+	{ "PUT POST", "/-",             on_reserved_path },
 	{ "GET HEAD", "/firmware/b/:sha256", on_blob },
 	{ "GET HEAD", "/firmware/b/:sha256/*", on_blob },
 	{ "GET HEAD", "/firmware/check", on_firmware_check },
@@ -53,6 +54,7 @@ static const struct http_route lan_routes[] = {
 	{ "GET HEAD", "/firmware/m/:name/*", on_mirror },
 	{ "GET HEAD", "/firmware/*",    on_firmware_nothing },
 	{ "PUT POST", "/firmware/*",    on_reserved_path },
+	{ "PUT POST", "/firmware",      on_reserved_path },
 	{ "PUT POST", "/*",             on_upload },
 };
 static const struct http_route control_routes[] = {

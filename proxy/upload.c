@@ -23,6 +23,7 @@
 
 #include "access.h"
 #include "blocks.h"
+#include "checksum.h"
 #include "clock.h"
 #include "devices.h"
 #include "expect.h"
@@ -66,9 +67,11 @@ upload_free(struct upload *up)
 	}
 	free(up->files);
 	upload_name_release(up);
+	condition_fini(&up->condition);
 	if (up->nudge != NULL)
 		event_free(up->nudge);
 	form_free(up->form);
+	checksum_free(up->sums);
 	naming_fini(&up->who);
 	free(up->type);
 	free(up);
@@ -137,13 +140,19 @@ upload_stop_full(struct upload *up, int rc, const char *why)
 }
 
 static void
+refuse_damaged(struct upload *up)
+{
+	upload_stop(up, 400, "the body is not what its digest says",
+	    "it was damaged on the way: send it again");
+}
+
+static void
 refuse_failed(struct upload *up, int rc)
 {
 	struct log_text dev;
 
 	if (rc == -EBADMSG) {
-		upload_stop(up, 400, "the body is not what its digest says",
-		    "it was damaged on the way: send it again");
+		refuse_damaged(up);
 		return;
 	}
 	if (rc == -EMFILE || rc == -ENFILE) {
@@ -410,6 +419,7 @@ on_data(struct http_request *rq, const char *p, size_t n, void *arg)
 		upload_file_take(up->into, p, n);
 		return pause_if_behind(up);
 	}
+	checksum_update(up->sums, p, n);
 	rc = form_feed(up->form, p, n, &why);
 	if (rc != 0 && !up->refused)
 		upload_stop(up, -rc, why,
@@ -431,6 +441,8 @@ on_end(struct http_request *rq, void *arg)
 	else if (up->files_n == 0)
 		upload_stop(up, 400, "the form has no file",
 		    "a file is a part with a filename or a content type");
+	else if (!checksum_fits(up->sums))
+		refuse_damaged(up);
 	else
 		upload_name_last(up, commit_files);
 }
@@ -479,10 +491,12 @@ receive(struct upload *up)
 static void
 expect(struct upload *up)
 {
-	struct spool_expect want;
+	struct checksums want;
 
 	expect_digests(up->rq, &want);
-	if (want.has_sha256 || want.has_md5)
+	if (up->form != NULL)
+		up->sums = checksum_begin(&want, ~0U);
+	else if (want.has != 0)
 		spool_expect(up->into->u, &want);
 }
 
@@ -500,8 +514,7 @@ reserve(struct upload *up)
 	else
 		rc = upload_file_add(up, up->size, NULL, NULL, &why);
 	if (rc == 0) {
-		if (up->form == NULL)
-			expect(up);
+		expect(up);
 		receive(up);
 	} else if (rc == -ENOSPC &&
 	    px->conf->when_full == WHEN_FULL_DROP_OLDEST &&
@@ -567,6 +580,6 @@ on_upload(struct http_request *rq, void *arg)
 	}
 	if (!admission_check(up))
 		return;
-	upload_name_rule(up);
-	upload_name_first(up, reserve);
+	if (upload_name_rule(up))
+		upload_name_first(up, reserve);
 }

@@ -1,7 +1,7 @@
 /*
  * upload_name.c - names that wait already
  *
- * If-None-Match: *, and on_same_name = reject or replace-waiting. What may not
+ * Conditions, and on_same_name = reject or replace-waiting. What may not
  * be there twice is asked for twice: by the head, so that a body that will not
  * be kept need not be sent, and again once all of it is here. From then until
  * it is durable the upload has a claim on its names, which two that come at
@@ -19,33 +19,39 @@
 #include "shares.h"
 #include "xalloc.h"
 
-void
+/* So many that wait are compared with a condition's ETags, the oldest. */
+#define COMPARED 64
+
+bool
 upload_name_rule(struct upload *up)
 {
-	const char *none = http_request_header(up->rq, "If-None-Match");
-
+	if (condition_read(up->rq, &up->condition) != 0) {
+		upload_stop(up, 400,
+		    "If-Match or If-None-Match is not readable",
+		    "send *, or ETags in double quotes, or none of them");
+		return false;
+	}
 	/* Kept here: a reload may come before the body has. */
-	if (none != NULL && strcmp(none, "*") == 0)
-		up->rule = NAME_NONE_MATCH;
-	else
-		switch (shares_same_name(up->px->conf, up->who.camera)) {
-		case SAME_NAME_REJECT:
-			up->rule = NAME_REJECT;
-			break;
-		case SAME_NAME_REPLACE_WAITING:
-			up->rule = NAME_REPLACE;
-			break;
-		default:
-			up->rule = NAME_KEEP;
-		}
+	switch (shares_same_name(up->px->conf, up->who.camera)) {
+	case SAME_NAME_REJECT:
+		up->rule = NAME_REJECT;
+		break;
+	case SAME_NAME_REPLACE_WAITING:
+		up->rule = NAME_REPLACE;
+		break;
+	default:
+		up->rule = NAME_KEEP;
+	}
+	return true;
 }
 
 static void
 refuse(struct upload *up, const char *error)
 {
-	if (up->rule == NAME_NONE_MATCH)
+	if (condition_any(&up->condition))
 		upload_stop(up, 412, error,
-		    "send it without If-None-Match, or under another name");
+		    "send it without If-Match and If-None-Match, or under "
+		    "another name");
 	else
 		upload_stop(up, 409, error,
 		    "use another name, or set on_same_name of [spool] or of "
@@ -58,14 +64,18 @@ static void
 on_same_name(int rc, struct spool_item *items, size_t n, void *arg)
 {
 	struct upload *up = arg;
+	const char *why;
 
 	if (!upload_came_back(up))
 		return;
+	why = condition_fails(&up->condition, items, n);
+	if (why == NULL && n > 0 && up->rule == NAME_REJECT)
+		why = "a file of this device and name waits already";
 	if (rc != 0)
 		upload_stop(up, 503, "the index cannot be read",
 		    "look for \"index\" in the proxy's log");
-	else if (n > 0)
-		refuse(up, "a file of this device and name waits already");
+	else if (why != NULL)
+		refuse(up, why);
 	else
 		ask_next(up);
 }
@@ -74,8 +84,8 @@ static void
 ask(struct upload *up, const char *name)
 {
 	up->waiting++;
-	spool_same_name(
-	    up->px->spool, up->who.device, name, 1, on_same_name, up);
+	spool_same_name(up->px->spool, up->who.device, name,
+	    condition_any(&up->condition) ? COMPARED : 1, on_same_name, up);
 }
 
 /* The names of all files, one after the other. */
@@ -91,7 +101,7 @@ ask_next(struct upload *up)
 static bool
 asks(const struct upload *up)
 {
-	return up->rule == NAME_REJECT || up->rule == NAME_NONE_MATCH;
+	return up->rule == NAME_REJECT || condition_any(&up->condition);
 }
 
 void

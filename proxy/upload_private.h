@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include "condition.h"
 #include "naming.h"
 #include "spool.h"
 
@@ -34,7 +35,7 @@ struct file {
 	uint64_t size;
 };
 
-enum name_rule { NAME_KEEP, NAME_REPLACE, NAME_REJECT, NAME_NONE_MATCH };
+enum name_rule { NAME_KEEP, NAME_REPLACE, NAME_REJECT };
 
 struct upload {
 	struct proxy *px;
@@ -42,8 +43,9 @@ struct upload {
 	unsigned waiting;        /* callbacks to come */
 	struct naming who;
 	char *type;
-	struct form *form;                   /* NULL: the body is the file */
-	struct file **files, *into;          /* into: takes the octets */
+	struct form *form;          /* NULL: the body is the file */
+	struct checksum_run *sums;  /* of a whole form; NULL: none announced */
+	struct file **files, *into; /* into: takes the octets */
 	unsigned files_n, commits, behind;   /* behind: of its files */
 	struct event *nudge;                 /* while behind; or NULL */
 	uint64_t size, received, max, asked; /* size: UINT64_MAX unknown */
@@ -51,6 +53,7 @@ struct upload {
 	int64_t t0;
 	bool refused;
 	enum name_rule rule;
+	struct condition condition;
 	bool claims; /* stands among px->claims */
 	LIST_ENTRY(upload) claim;
 	unsigned asked_n; /* of the names of its files */
@@ -73,8 +76,9 @@ const char *upload_file_name(const struct file *f);
 /* A callback has come. false: nobody is there any more, and up is gone. */
 bool upload_came_back(struct upload *up);
 
-/* What is to be done if its name waits, by head and settings. */
-void upload_name_rule(struct upload *up);
+/* What is to be done if its name waits, by head and settings. false: it was
+ * refused. */
+bool upload_name_rule(struct upload *up);
 /* Go on with `then` unless the name waits already: by the head ... */
 void upload_name_first(struct upload *up, void (*then)(struct upload *up));
 /* ... and when all of it is here. */

@@ -195,6 +195,48 @@ for (['no last delimiter', part('image/jpeg', 'a', $jpeg), 400],
 is(status(form_request('bad', 'x', 'multipart/form-data; boundary='
 	. 'x' x 71)), 400, 'form: a boundary of 71 octets');
 
+# What the files of a form are called.
+{
+	my @names = (
+		['name="x"; filename="a.jpg"', 'a.jpg'],
+		['name="x; filename=no"; filename="a;b.jpg"', 'a;b.jpg'],
+		["name=\"x\"; filename*=UTF-8''caf%C3%A9.jpg", "caf\x{e9}.jpg"],
+		["name=\"x\";\r\n filename=\"folded.jpg\"", 'folded.jpg'],
+		["name=\"x\"; filename=\"caf\xe9-1.jpg\"", 'caf_-1.jpg'],
+		['name="x"; filename="../../etc/passwd"', 'passwd'],
+		['name="x"; filename=".."', 'upload'],
+		['name="x"; filename=""', 'snap'],
+		['name="x"; filename="C:\\dir\\b.jpg"', 'b.jpg'],
+		['name="x"; filename="' . "\xc3\xa9" x 200 . '"', "\x{e9}" x 127],
+	);
+	my $body = join '', map { "--b\r\nContent-Disposition: form-data; "
+		. "$_->[0]\r\nContent-Type: image/jpeg\r\n\r\nx\r\n" } @names;
+	$body .= "--b\r\nContent-Disposition: form-data; filename=none\r\n\r\n"
+	    . "--b--\r\n";
+	my $r = answer(form_request('form-names', $body,
+		'multipart/form-data; boundary=b'));
+	is($r->{status}, 201, 'a form with odd names');
+	my @got;
+	wait_for(sub { @got = map { $_->{name} } grep { $_->{device} eq 'form-names' }
+		$box->queue_ls; @got == @names + 1 });
+	is($got[$_], $names[$_][1], "form: a name, $_: $names[$_][1]"
+		=~ s/[^ -~]/?/gr) for 0 .. $#names;
+	is($r->{json}{uploads}[-1]{size}, 0, 'a part without a body is empty');
+	for (md5_base64($body), md5_base64('x')) {
+		my $before = accepted();
+		my $r = form_request('form-md5', $body =~ s/filename=none/$&-/r,
+			'multipart/form-data; boundary=b');
+		$r =~ s/^Connection/Content-MD5: $_==\r\nConnection/m;
+		is(status($r), 400, 'Content-MD5 of another form');
+		is(accepted(), $before, 'nothing of it is kept');
+	}
+	my $right = form_request('form-md5', $body,
+		'multipart/form-data; boundary=b');
+	$right =~ s/^Connection/"Digest: md5=" . md5_base64($body)
+	    . "==\r\nConnection"/me;
+	like(status($right), qr/^20[01]$/, 'the digest of this one');
+}
+
 # ---- digests, conditions, repeats -------------------------------------------
 sub put { my $r = $box->put(@_); return $r ? $r->{status} : 0 }
 is(put('/upload/d/a', 'abc', headers => ['Content-MD5: '
@@ -208,6 +250,13 @@ for (['Repr-Digest', 'sha-256=:%s=:'], ['Digest', 'SHA-256=%s=']) {
 	is(put("/upload/d/$name-x", 'abd', headers => ["$name: "
 		. sprintf $form, sha256_base64('abc')]), 400, 'one that does not');
 }
+is(put('/upload/d/sha', 'abc', headers => ['Digest: sha=' . 'A' x 27 . '=']),
+	400, 'SHA-1 that does not fit');
+is(put('/upload/d/two', 'abc', headers => ['Digest: md5=' . md5_base64('abc')
+	. '==', 'Digest: sha-256=' . sha256_base64('x') . '=']), 400,
+	'the second line counts as well');
+is(put('/upload/d/odd', 'abc', headers => ['Digest: sha-256:'
+	. sha256_base64('abc') . '=']), 400, 'one that cannot be read');
 {
 	my $first = $box->put('/upload/r/same.jpg', $jpeg);
 	my $again = $box->put('/upload/r/same.jpg', $jpeg);

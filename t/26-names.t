@@ -44,6 +44,23 @@ ok(wait_for(sub { waiting('same') == 1 }), 'and waits');
 is(at_once(5, '/upload/c/same', '', 'body %04d', 'end'), '201 x5',
 	'without a condition all are taken');
 
+# ETags of what waits.
+{
+	my $cond = sub { my ($body, @headers) = @_;
+		$box->put('/upload/c/etag', $body, headers => \@headers)->{status} };
+	my $tag = sub { '"' . sha256_hex($_[0]) . '"' };
+	is($cond->('v1', 'If-Match: *'), 412, 'If-Match: * while none waits');
+	is($cond->('v1', 'If-None-Match: ' . $tag->('v1')), 201,
+		'If-None-Match of an ETag that does not wait');
+	is($cond->('v2', 'If-None-Match: "x"', 'If-None-Match: W/'
+		. $tag->('v1')), 412, 'one that does, in the second line');
+	is($cond->('v2', 'If-Match: ' . $tag->('v0')), 412,
+		'If-Match of an ETag that does not wait');
+	is($cond->('v2', 'If-Match: "x", ' . $tag->('v1')), 201,
+		'one that does');
+	is($cond->('v3', 'If-Match: v1'), 400, 'one that cannot be read');
+}
+
 my $form = "--b\r\nContent-Disposition: form-data; name=\"x\"; "
     . "filename=\"%s\"\r\n\r\n";
 my $multi = "Content-Type: multipart/form-data; boundary=b\r\n";

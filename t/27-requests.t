@@ -63,6 +63,8 @@ my @rows = (
 		'507 close'],
 	['Upgrade', "PUT /u/j ${h}Upgrade: h2c\r\nConnection: Upgrade\r\n$one",
 		201],
+	(map { ["an upload to $_", "PUT $_ $h$one", 405] }
+		qw(/firmware /firmware/ /firmware/x /- /-/ /-/x /%2d)),
 	['a path without a device', "PUT /alone.jpg $h$one", 201],
 );
 my $kept = 0;
@@ -76,7 +78,7 @@ for (@rows) {
 	is("@got" . ($close && !$r->{closed} ? ' open' : ''), $want, $what);
 	$kept += grep { $_->{status} == 201 } @{ $r->{answers} // [] };
 	is($r->{answers}[0]{headers}{allow}, 'PUT, POST', 'with Allow')
-	    if $want eq '405';
+	    if $what =~ /on an upload path/;
 }
 is($box->ledger->{accepted}, $kept, 'kept is what was answered 201');
 ok(wait_for(sub { (grep { $_->{name} eq 'alone.jpg' } $box->queue_ls)[0] }),
