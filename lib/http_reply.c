@@ -204,8 +204,9 @@ http_reply(struct http_request *rq, int status, const char *type,
 	server_turn(c);
 }
 
-void
-http_reply_json(struct http_request *rq, int status, cJSON *v)
+/* Takes v. */
+static void
+reply_line(struct http_request *rq, int status, const char *type, cJSON *v)
 {
 	char *text = json_line(v);
 	size_t n;
@@ -213,20 +214,32 @@ http_reply_json(struct http_request *rq, int status, cJSON *v)
 	cJSON_Delete(v);
 	n = strlen(text);
 	text[n] = '\n'; /* instead of the NUL */
-	http_reply(rq, status, "application/json", text, n + 1);
+	http_reply(rq, status, type, text, n + 1);
 	free(text);
+}
+
+void
+http_reply_json(struct http_request *rq, int status, cJSON *v)
+{
+	reply_line(rq, status, "application/json", v);
 }
 
 void
 http_reply_error(
     struct http_request *rq, int status, const char *error, const char *hint)
 {
+	bool problem = rq->conn->hs->set.problems;
 	cJSON *v = cJSON_CreateObject();
 
-	json_add_text(v, "error", error);
+	if (problem)
+		json_add_text(v, "type", "about:blank");
+	json_add_text(v, problem ? "title" : "error", error);
+	if (problem)
+		json_add_int(v, "status", status);
 	if (hint != NULL)
 		json_add_text(v, "hint", hint);
-	http_reply_json(rq, status, v);
+	reply_line(rq, status,
+	    problem ? "application/problem+json" : "application/json", v);
 }
 
 /* ---- long answers -------------------------------------------------------- */

@@ -11,6 +11,7 @@
 #include <assert.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -407,9 +408,12 @@ http_request_resume(struct http_request *rq)
 }
 
 static void
-too_large(struct http_request *rq)
+too_large(struct http_request *rq, size_t max)
 {
-	http_reply_error(rq, 413, "the body is too large", NULL);
+	char hint[64];
+
+	snprintf(hint, sizeof(hint), "at most %zu octets are taken here", max);
+	http_reply_error(rq, 413, "the body is too large", hint);
 }
 
 /* Room for n more and a NUL; false: there are too many bodies. */
@@ -435,8 +439,10 @@ on_collect_data(struct http_request *rq, const char *p, size_t n, void *arg)
 	struct http_collect *k = arg;
 
 	if (n > k->max - k->n) {
-		collect_drop(rq);
-		too_large(rq);
+		size_t max = k->max;
+
+		collect_drop(rq); /* k is gone */
+		too_large(rq, max);
 		return 0;
 	}
 	if (!collect_grow(rq, k, n)) {
@@ -478,7 +484,7 @@ http_request_collect(struct http_request *rq, size_t max,
 	struct http_collect *k;
 
 	if (rq->body.framing == HTTP_BODY_LENGTH && rq->head.length > max) {
-		too_large(rq);
+		too_large(rq, max);
 		return;
 	}
 	k = xcalloc(1, sizeof(*k));

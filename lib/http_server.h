@@ -43,6 +43,7 @@ struct http_settings {
 	 * next ones are answered 503. 0: no bound */
 	size_t collect_max;
 	bool close_delimited; /* HTTP/1.0 bodies without a length end at EOF */
+	bool problems;        /* http_reply_error() writes problem details */
 };
 
 /* Sensible values for all of them (DESIGN 12: limits). */
@@ -184,7 +185,9 @@ void http_reply(struct http_request *rq, int status, const char *type,
     const void *body, size_t n);
 /* Takes v. One JSON line. */
 void http_reply_json(struct http_request *rq, int status, cJSON *v);
-/* {"error": ..., "hint": ...} in one line, as every refusal of the gateway. */
+/* {"error": ..., "hint": ...} in one line, as every refusal of the gateway;
+ * with `problems` application/problem+json (RFC 9457), as those of the signer.
+ */
 void http_reply_error(
     struct http_request *rq, int status, const char *error, const char *hint);
 /* Close the connection after the answer. */

@@ -185,6 +185,7 @@ http_settings(const struct signer_conf *c, struct http_settings *s)
 	s->max_connections = (unsigned)c->max_connections;
 	s->max_per_address = 0; /* gateways stand behind proxies */
 	s->idle_timeout_ms = 65000;
+	s->problems = true;
 }
 
 static int

@@ -51,6 +51,13 @@ problem(call('GET', '/v1/nothing'), 404, undef, 'an unknown path');
 my $r = call('PATCH', '/v1/storages', content => '{}');
 is($r->{status}, 405, 'an unknown method');
 is($r->{headers}{allow}, 'GET, POST', 'Allow tells those there are');
+problem(call('OPTIONS', '/v1/storages'), 405, undef, 'a method of no call');
+problem(call('GET', '/v1/storages/%zz'), 400, undef, 'half a percent-encoding');
+problem(call('PUT', '/v1/storages/x', content => ' ' x 200_000), 413, undef,
+    'a body that is too large');
+problem(Edgehaul::request_bytes($url =~ m{//(.*)}, "GET /v1/storages HTTP/1.1\r\n"
+	    . "Host: a\r\nHost: b\r\n\r\n", count => 1)->{answers}[0], 400, undef,
+    'what is no HTTP');
 unlike(join('', map { slurp($_) } glob "$s->{dir}/state/database/*"),
     qr/\Q$admin\E/, 'no token stands in the database');
 
