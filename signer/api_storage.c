@@ -9,6 +9,7 @@
 #include "api.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -357,6 +358,7 @@ struct trial {
 	struct api_call *c;
 	const char *name;
 	const struct storage *s;
+	int64_t version; /* of s */
 	const cJSON *status;
 };
 
@@ -364,9 +366,12 @@ static int
 find_ready(struct store_txn *t, void *arg)
 {
 	struct trial *tr = arg;
-
-	return storage_cache_get(
+	int rc = storage_cache_get(
 	    tr->c->sg->cache, t, tr->c->who.tenant, tr->name, &tr->s);
+
+	if (rc == 0)
+		tr->version = tr->s->version;
+	return rc;
 }
 
 /* Only if the storage that was tried is still the one there is. */
@@ -374,14 +379,17 @@ static int
 write_status(struct store_txn *t, void *arg)
 {
 	struct trial *tr = arg;
-	char *row;
-	size_t n;
+	int64_t version;
+	cJSON *row;
 	int rc =
-	    store_get(t, KIND_STORAGE, tr->c->who.tenant, tr->name, &row, &n);
+	    store_get_json(t, KIND_STORAGE, tr->c->who.tenant, tr->name, &row);
 
 	if (rc != 0)
 		return rc;
-	free(row);
+	version = row_version(row);
+	cJSON_Delete(row);
+	if (version != tr->version)
+		return 0;
 	return store_put_json(
 	    t, KIND_STATUS, tr->c->who.tenant, tr->name, tr->status);
 }
@@ -403,7 +411,11 @@ make_status(int64_t now_s, bool ok, const char *error, const char *hint)
 	return o;
 }
 
-/* Fetch credentials if it needs any, and with probe put and read an object. */
+/*
+ * Fetch credentials if it needs any. With probe put and read an object; without
+ * make its container, where there are such: what only got credentials may lack
+ * the right to, so it is not held against it.
+ */
 static cJSON *
 try_storage(const struct api_call *c, const struct storage *s, bool probe)
 {
@@ -418,8 +430,16 @@ try_storage(const struct api_call *c, const struct storage *s, bool probe)
 	    credential_fetch_now(s, pv->fetch_by_scope ? PROBE_SCOPE : "",
 		private, c->now_s, &cred, &error) != 0)
 		return make_status(c->now_s, false, error.error, error.hint);
-	if (probe)
+	if (probe) {
 		probe_storage(s, fetch ? &cred : NULL, private, c->now_s, &r);
+	} else if (pv->make_place != NULL &&
+	    pv->make_place(
+		s, fetch ? &cred : NULL, private, c->now_s, &error) != 0 &&
+	    !fetch) {
+		r.ok = false;
+		snprintf(r.error, sizeof(r.error), "%s", error.error);
+		r.hint = error.hint;
+	}
 	credential_drop(&cred);
 	return make_status(c->now_s, r.ok, r.error, r.hint);
 }
@@ -466,21 +486,23 @@ run_test(struct api_call *c)
 		api_not_found(c, "storage", NULL);
 }
 
-/* What a token service says of new credentials is found out at once. */
+/* What a token service says of new credentials is found out at once, and a
+ * container that is not there yet is made. */
 static void
 after_set(struct api_call *c)
 {
 	struct trial t = { .c = c, .name = json_string(c->answer, "name") };
 	const struct provider *pv;
-	bool fetch;
+	bool ask;
 	cJSON *status;
 
 	if (store_view(c->sg->store, find_ready, &t) != 0)
 		return;
 	pv = t.s->provider;
-	fetch = pv->needs_fetch != NULL && pv->needs_fetch(t.s);
+	ask = pv->make_place != NULL ||
+	    (pv->needs_fetch != NULL && pv->needs_fetch(t.s));
 	storage_cache_put(c->sg->cache, t.s);
-	status = fetch ? try_and_keep(c, t.name, false) : NULL;
+	status = ask ? try_and_keep(c, t.name, false) : NULL;
 	if (status != NULL)
 		cJSON_AddItemToObject(c->answer, "status", status);
 }

@@ -231,11 +231,17 @@ azure_make_container(const struct storage *s, const char *base,
 	    ? 0
 	    : -EACCES;
 	if (rc != 0) {
+		char *code = xml_tag(a.body.s, "Code");
+
 		snprintf(error->error, sizeof(error->error),
-		    "the container %s is missing and could not be made: %s",
-		    container, a.fault != OUT_OK ? a.error : "refused");
-		error->hint = "Make it in the portal, or allow the credentials "
-			      "to make containers.";
+		    "the container %s could not be made: %s %.80s", container,
+		    a.fault != OUT_OK ? a.error : "refused",
+		    code != NULL ? code : "");
+		error->hint = a.fault != OUT_OK
+		    ? "Check the endpoint, and that this machine reaches it."
+		    : "Check the key; make the container in the portal, or "
+		      "allow the credentials to make it.";
+		free(code);
 	}
 	out_answer_fini(&a);
 	free(authorization);

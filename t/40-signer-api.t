@@ -122,9 +122,9 @@ is_deeply([map { $_->{name} } @{ call('GET', '/v1/storages')->{json}{items} }],
 # A storage service of Azure as its portal hands it out.
 my $key = 'ZWRnZS11cGxvYWQtc2lnbmVyLWZha2UtYWNjb3VudC1rZXktMSE=';
 my $connection = 'DefaultEndpointsProtocol=https;AccountName=edgestore01;'
-    . "AccountKey=$key;EndpointSuffix=core.windows.net";
+    . "AccountKey=$key;EndpointSuffix=core.windows.invalid";
 my %azure = (type => 'AZURE', connectionString => $connection,
-    endpoint => 'https://edgestore01.blob.core.windows.net',
+    endpoint => 'https://edgestore01.blob.core.windows.invalid',
     headers => { 'x-ms-blob-type' => 'BlockBlob' }, certificate => '',
     expirationDuration => 'PT2M');
 for my $case (['with its endpoint', %azure], ['without', %azure, endpoint => '']) {
@@ -132,7 +132,7 @@ for my $case (['with its endpoint', %azure], ['without', %azure, endpoint => '']
 	$r = call('PUT', '/v1/storages/azure', json => \%doc);
 	ok($r->{success}, "AZURE $name") or diag $r->{content};
 	is($r->{json}{container}, 'edgehaul', 'the default container');
-	is_deeply($r->{json}{hosts}, ['edgestore01.blob.core.windows.net'],
+	is_deeply($r->{json}{hosts}, ['edgestore01.blob.core.windows.invalid'],
 	    'its host');
 }
 $r = call('POST', '/v1/storages', json => { %azure, name => 'azure' });

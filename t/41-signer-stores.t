@@ -137,7 +137,17 @@ SKIP: {
 		$f->uploads($name, $store, 'shots');
 		$f->kept_apart($name);
 		$f->parts($name, $store, 'shots');
-		$s->storage('gone2', $store->storage('no-such-one'));
+		my $made = $s->rest('PUT', '/v1/storages/gone2',
+		    json => { $store->storage('not-there-yet') })->{json};
+		ok($made->{status}{ok}, 'azure: a container is made when it is '
+			. 'named') or diag(json_encode($made->{status}));
+		ok($f->follow($f->sign($f->upload_of('gone2', 'w', 'x')), 'x', {}),
+		    'azure: and uploads go there at once');
+		$s->storage('gone2', $store->storage('not-there-yet'));
+		is($s->rest('GET', '/v1/storages/gone2')->{json}{status}{ok},
+		    JSON::PP::true(), 'azure: that it is there is no trouble');
+		$store->request('DELETE', 'not-there-yet',
+		    [restype => 'container']);
 		my $r = $f->perform($f->sign($f->upload_of('gone2', 'w', 'x'))
 			->{requests}[0], 'x');
 		is($f->what_to_do('gone2', $r), 'wait',
@@ -159,6 +169,11 @@ SKIP: {
 	}
 	$f->refusals($name, $store, 'shots');
 	$f->ended($short);
+	my $bad = $s->rest('PUT', "/v1/storages/$name-key", json => { %doc,
+		container => 'other', connectionString => $doc{connectionString}
+		    =~ s/AccountKey=..../AccountKey=AAAA/r })->{json}{status};
+	like($bad->{error} // '', qr/other could not be made.*Auth/,
+	    "$name: a wrong key is told at once");
 	$f->wrong("$name-key", qr/signature/, %doc, connectionString =>
 	    $doc{connectionString} =~ s/AccountKey=..../AccountKey=AAAA/r);
 }

@@ -50,7 +50,7 @@ storage_document() { # TYPE
 		"accessKeyId": "AKIDEXAMPLE", "secretAccessKey": "secret"}' ;;
 	AZURE) echo '{"type": "AZURE", "container": "bench", "connectionString":
 		"DefaultEndpointsProtocol=https;AccountName=bench;AccountKey='"$(
-		head -c 64 /dev/zero | base64 -w 0)"';EndpointSuffix=core.windows.net"}' ;;
+		head -c 64 /dev/zero | base64 -w 0)"';EndpointSuffix=core.windows.invalid"}' ;;
 	GCS)
 		[ -e "$dir/rsa.pem" ] ||
 		    openssl genpkey -quiet -algorithm RSA -out "$dir/rsa.pem"
