@@ -140,6 +140,7 @@ storage_refusal(struct refusal *f, int rc, const char *name)
 {
 	switch (rc) {
 	case -ENOENT:
+		f->field = "storage";
 		return refuse(f, 404, "wait",
 		    "PUT /v1/storages/NAME makes it; [upload] storage names "
 		    "it at the gateway.",
@@ -180,6 +181,7 @@ check_device(struct batch *b, const char *device, struct refusal *f)
 
 	if (device == NULL)
 		return 0;
+	f->field = "device";
 	if (!device_ok(device))
 		return refuse(f, 422, "quarantine", NULL,
 		    "This is no name of a device: ", device);
@@ -189,13 +191,12 @@ check_device(struct batch *b, const char *device, struct refusal *f)
 		b->device_rc =
 		    device_blocked(b->t, c->who.tenant, c->who.gateway, device);
 	}
-	if (b->device_rc < 0)
-		return storage_refusal(f, b->device_rc, "");
 	if (b->device_rc > 0)
 		return refuse(f, 403, "hold",
 		    "An administrator of the tenant can unblock it.",
 		    "The device is blocked: ", device);
-	return 0;
+	f->field = NULL;
+	return b->device_rc < 0 ? storage_refusal(f, b->device_rc, "") : 0;
 }
 
 /* Firmware is read, whatever storages the gateway may write to. */
@@ -209,6 +210,7 @@ check_firmware(struct batch *b, const struct upload *u, const char *storage,
 	    firmware_may_read(
 		b->t, b->c->who.tenant, &b->gateway, storage, u->key, &why))
 		return 0;
+	f->field = u->step == STEP_WHOLE ? "key" : "step";
 	return refuse(f, 403, "quarantine",
 	    u->step == STEP_WHOLE ? why : "Reading has no steps.",
 	    "The gateway may not read ", u->key);
@@ -218,17 +220,23 @@ static int
 check_allowed(struct batch *b, const struct upload *u, const char *storage,
     struct refusal *f)
 {
-	if (!gateway_may_use(&b->gateway, storage))
+	if (!gateway_may_use(&b->gateway, storage)) {
+		f->field = "storage";
 		return refuse(f, 403, "wait",
 		    "Add it to the policy of the gateway.",
 		    "The gateway may not use the storage ", storage);
-	if (strcmp(u->method, "PUT") != 0 && strcmp(u->method, "HEAD") != 0)
+	}
+	if (strcmp(u->method, "PUT") != 0 && strcmp(u->method, "HEAD") != 0) {
+		f->field = "method";
 		return refuse(f, 403, "quarantine", NULL,
 		    "A gateway may not ask for ", u->method);
+	}
+	f->field = "size";
 	if (b->gateway.max_size >= 0 && u->size > b->gateway.max_size)
 		return refuse(f, 413, "quarantine",
 		    "Raise maxSize in the policy of the gateway.",
 		    "The upload is larger than the gateway may send", "");
+	f->field = NULL;
 	if (u->step == STEP_ABORT)
 		return 0; /* sends nothing, also of a blocked device */
 	if (b->gateway.spent && strcmp(u->method, "PUT") == 0) {
@@ -251,6 +259,11 @@ recipe_refusal(struct refusal *f, int rc)
 		return refuse(f, 422, "wait",
 		    "Set expirationDuration within the provider's range.",
 		    "The storage's URIs cannot be valid for so long", "");
+	case -EFBIG:
+		f->field = "size";
+		return refuse(f, 413, "quarantine",
+		    "The provider limits the size and number of parts.",
+		    "The storage can keep nothing so large", "");
 	case -EOPNOTSUPP:
 		return refuse(f, 422, "quarantine", NULL,
 		    "This storage knows no such method or step", "");
@@ -363,7 +376,22 @@ make_recipe(struct batch *b, const cJSON *v, cJSON *result, struct refusal *f)
 }
 
 static void
-refusal_json(struct refusal *f, cJSON *result)
+add_pointer(const struct refusal *f, int i, cJSON *errors)
+{
+	cJSON *o = cJSON_CreateObject();
+	char pointer[64];
+
+	cJSON_AddItemToArray(errors, o);
+	snprintf(pointer, sizeof(pointer), "/uploads/%d/%s", i, f->field);
+	json_add_text(o, "pointer", pointer);
+	json_add_text(o, "detail", f->title);
+	if (f->hint != NULL)
+		json_add_text(o, "hint", f->hint);
+}
+
+/* i: of the entry in the request. */
+static void
+refusal_json(struct refusal *f, int i, cJSON *result)
 {
 	cJSON *e = cJSON_AddObjectToObject(result, "error");
 
@@ -375,6 +403,8 @@ refusal_json(struct refusal *f, cJSON *result)
 	json_add_text(e, "do", f->act);
 	if (f->retry_after > 0)
 		json_add_int(e, "retryAfter", f->retry_after);
+	if (f->field != NULL)
+		add_pointer(f, i, cJSON_AddArrayToObject(e, "errors"));
 	free(f->title);
 }
 
@@ -384,20 +414,23 @@ add_result(struct batch *b, const cJSON *v, cJSON *results)
 	cJSON *result = cJSON_CreateObject();
 	const char *id = json_string(v, "id");
 	struct refusal f = { 0 };
+	int i = cJSON_GetArraySize(results);
 
 	cJSON_AddItemToArray(results, result);
 	json_add_text(result, "id", id != NULL && strlen(id) <= 128 ? id : "");
 	if (!cJSON_IsObject(v) || id == NULL || id[0] == '\0' ||
-	    strlen(id) > 128)
+	    strlen(id) > 128) {
+		f.field = "id";
 		refuse(&f, 422, "quarantine", NULL,
 		    "An upload needs an id of at most 128 octets", "");
-	else
+	} else {
 		make_recipe(b, v, result, &f);
+	}
 	atomic_fetch_add(f.status != 0 ? &b->c->sg->metrics.refusals
 				       : &b->c->sg->metrics.recipes,
 	    1);
 	if (f.status != 0)
-		refusal_json(&f, result);
+		refusal_json(&f, i, result);
 }
 
 /* ---- the call ------------------------------------------------------------ */

@@ -14,6 +14,7 @@
 
 #define PARALLEL 4
 #define BLOCKS_MAX 50000
+#define BLOCK_LARGEST (4000LL << 20)
 
 static const int ok_created[] = { 201, 0 };
 static const int ok_200[] = { 200, 0 };
@@ -88,6 +89,14 @@ head(const struct storage *s, const struct upload *u, struct recipe *r)
 	return rc;
 }
 
+/* Octets of a block; 0: it would need too many. */
+static int64_t
+blocks_of(const struct storage *s, const struct upload *u)
+{
+	return part_size(
+	    u->size, upload_part_size(s, u), BLOCKS_MAX, BLOCK_LARGEST);
+}
+
 /* Ids of one blob must be of one length; base64 of nine digits. */
 static char *
 block_id(int64_t n)
@@ -101,7 +110,7 @@ block_id(int64_t n)
 static int
 block(const struct storage *s, const struct upload *u, struct recipe *r)
 {
-	int64_t size = part_size(u->size, upload_part_size(s, u), BLOCKS_MAX);
+	int64_t size = blocks_of(s, u);
 	char *id = block_id(u->part);
 	struct pair query[] = { { "sp", "cw" }, { "comp", "block" },
 		{ "blockid", id } };
@@ -126,8 +135,7 @@ block(const struct storage *s, const struct upload *u, struct recipe *r)
 static int
 block_list(const struct storage *s, const struct upload *u, struct recipe *r)
 {
-	int64_t count = part_count(
-	    u->size, part_size(u->size, upload_part_size(s, u), BLOCKS_MAX));
+	int64_t count = part_count(u->size, blocks_of(s, u));
 	struct pair query[] = { { "sp", "cw" }, { "comp", "blocklist" } };
 	struct headers h = { .n = 0 };
 	struct text body = { 0 };
@@ -170,7 +178,7 @@ look(const struct storage *s, const struct upload *u, struct recipe *r)
 {
 	static const int ok_look[] = { 404, 200, 0 };
 	struct recipe_request look = { .method = "HEAD", .ok = ok_look };
-	int64_t size = part_size(u->size, upload_part_size(s, u), BLOCKS_MAX);
+	int64_t size = blocks_of(s, u);
 	int rc = provider_request(s, u, NULL, 0, &look, r);
 
 	if (rc != 0)
@@ -203,6 +211,8 @@ azure_recipe(const struct storage *s, const struct upload *u, struct recipe *r)
 		return get(s, u, r);
 	if (strcmp(u->method, "PUT") != 0)
 		return -EOPNOTSUPP;
+	if (u->step != STEP_WHOLE && blocks_of(s, u) == 0)
+		return -EFBIG;
 	switch (u->step) {
 	case STEP_WHOLE:
 		return whole(s, u, r);

@@ -138,11 +138,11 @@ recipe_parts(struct recipe *r, int64_t size, int64_t count, int parallel)
 }
 
 int64_t
-part_size(int64_t size, int64_t wanted, int64_t most)
+part_size(int64_t size, int64_t wanted, int64_t most, int64_t largest)
 {
-	while (part_count(size, wanted) > most)
-		wanted *= 2;
-	return wanted;
+	while (part_count(size, wanted) > most && wanted < largest)
+		wanted = wanted < largest / 2 ? wanted * 2 : largest;
+	return part_count(size, wanted) <= most ? wanted : 0;
 }
 
 int64_t

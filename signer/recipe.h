@@ -68,8 +68,9 @@ void recipe_verify(
     struct recipe *r, bool size, const char *header, const char *digest);
 /* It goes in parts of size octets, count of them, `parallel` at a time. */
 void recipe_parts(struct recipe *r, int64_t size, int64_t count, int parallel);
-/* Parts of the size wanted, or as large as it takes for `most` of them. */
-int64_t part_size(int64_t size, int64_t wanted, int64_t most);
+/* Parts of the size wanted, or as large as it takes for `most` of them; 0: they
+ * would have to be larger than `largest`. */
+int64_t part_size(int64_t size, int64_t wanted, int64_t most, int64_t largest);
 /* How many parts are there, and how long is part n? */
 int64_t part_count(int64_t size, int64_t part_size);
 int64_t part_length(int64_t size, int64_t part_size, int64_t n);

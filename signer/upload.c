@@ -28,6 +28,15 @@ refuse(struct refusal *f, int status, const char *act, const char *hint,
 	return -ECANCELED;
 }
 
+/* A field of the entry can never be taken as it is. */
+static int
+bad(struct refusal *f, const char *field, const char *hint, const char *fmt,
+    const char *arg)
+{
+	f->field = field;
+	return refuse(f, 422, "quarantine", hint, fmt, arg);
+}
+
 /* A text field: 0, with *out NULL if it is absent or empty. */
 static int
 take_text(const cJSON *v, const char *name, size_t max, const char **out,
@@ -39,8 +48,8 @@ take_text(const cJSON *v, const char *name, size_t max, const char **out,
 	if (e == NULL || cJSON_IsNull(e))
 		return 0;
 	if (!cJSON_IsString(e) || strlen(e->valuestring) > max)
-		return refuse(f, 422, "quarantine", NULL,
-		    "This field is no text or too long: ", name);
+		return bad(
+		    f, name, NULL, "This field is no text or too long: ", name);
 	if (e->valuestring[0] != '\0')
 		*out = e->valuestring;
 	return 0;
@@ -54,8 +63,8 @@ take_header_text(
 	struct pair p = { "x", *out };
 
 	if (rc == 0 && *out != NULL && pair_check_header(&p) != 0)
-		return refuse(f, 422, "quarantine", NULL,
-		    "This cannot be sent as a header: ", name);
+		return bad(
+		    f, name, NULL, "This cannot be sent as a header: ", name);
 	return rc;
 }
 
@@ -102,7 +111,7 @@ take_metadata(
 	if (m == NULL || cJSON_IsNull(m))
 		return 0;
 	if (!cJSON_IsObject(m) || cJSON_GetArraySize(m) > UPLOAD_METADATA_MAX)
-		return refuse(f, 422, "quarantine", NULL,
+		return bad(f, "metadata", NULL,
 		    "This must be an object of at most 16 texts: ", "metadata");
 	cJSON_ArrayForEach(e, m)
 	{
@@ -111,7 +120,7 @@ take_metadata(
 
 		if (!metadata_name_ok(p.name) || p.value == NULL ||
 		    strlen(p.value) > 512 || pair_check_header(&p) != 0)
-			return refuse(f, 422, "quarantine", NULL,
+			return bad(f, "metadata", NULL,
 			    "This cannot be metadata: ", e->string);
 		out[(*n_out)++] = p;
 	}
@@ -140,7 +149,7 @@ take_step(const cJSON *v, struct upload *u, struct refusal *f)
 	    json_int(v, "part", 1, 1000000, &u->part) == 0)
 		u->step = STEP_PART;
 	else
-		return refuse(f, 422, "quarantine",
+		return bad(f, "step",
 		    "One of start, part (with its number in part), finish, "
 		    "abort.",
 		    "There is no such step: ", step);
@@ -177,21 +186,21 @@ upload_take(const cJSON *v, struct upload *u, struct pair *metadata,
 	if (u->method == NULL)
 		u->method = "PUT";
 	if (u->key == NULL || !key_ok(u->key))
-		return refuse(f, 422, "quarantine",
+		return bad(f, "key",
 		    "UTF-8, without controls, without . or .. segments, not "
 		    "beginning with a slash; at most 1024 octets.",
 		    "The key cannot be used", "");
 	if (u->sha256 != NULL && !is_sha256(u->sha256))
-		return refuse(f, 422, "quarantine",
-		    "64 lower-case hexadecimal digits.", "This is no SHA-256",
-		    "");
+		return bad(f, "sha256", "64 lower-case hexadecimal digits.",
+		    "This is no SHA-256", "");
 	u->size = -1;
-	rc = json_int(v, "size", 0, SIZE_MAX_, &u->size);
+	if (!cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(v, "size")))
+		rc = json_int(v, "size", 0, SIZE_MAX_, &u->size);
 	if (rc != 0 && rc != -ENOENT)
-		return refuse(f, 422, "quarantine", NULL,
-		    "The size must be a number of octets", "");
+		return bad(
+		    f, "size", NULL, "The size must be a number of octets", "");
 	if (u->size < 0 && u->step != STEP_WHOLE && u->step != STEP_ABORT)
-		return refuse(f, 422, "quarantine", NULL,
-		    "An upload in parts needs its size", "");
+		return bad(
+		    f, "size", NULL, "An upload in parts needs its size", "");
 	return 0;
 }

@@ -17,6 +17,7 @@ struct refusal {
 	const char *act; /* "do" */
 	char *title;
 	const char *hint;
+	const char *field; /* of the entry, that is at fault; NULL: none is */
 	int retry_after;
 };
 

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define PARTS_MAX 10000
+#define PART_LARGEST (5LL << 30) /* also at Google */
 #define PARALLEL 4
 
 static const int ok_200[] = { 200, 0 };
@@ -112,6 +113,14 @@ get(const struct xml_store *x, const struct storage *s, const struct upload *u,
 	return rc;
 }
 
+/* Octets of a part; 0: it would need too many. */
+static int64_t
+parts_of(const struct storage *s, const struct upload *u)
+{
+	return part_size(
+	    u->size, upload_part_size(s, u), PARTS_MAX, PART_LARGEST);
+}
+
 static int
 start(const struct xml_store *x, const struct storage *s,
     const struct upload *u, struct recipe *r)
@@ -124,7 +133,7 @@ start(const struct xml_store *x, const struct storage *s,
 		.ok = ok_200,
 		.keep = { { "uploadId", "tag", "UploadId" } },
 	};
-	int64_t size = part_size(u->size, upload_part_size(s, u), PARTS_MAX);
+	int64_t size = parts_of(s, u);
 	int rc;
 
 	object_headers(x, s, u, &h);
@@ -141,7 +150,7 @@ static int
 part(const struct xml_store *x, const struct storage *s, const struct upload *u,
     const char *id, struct recipe *r)
 {
-	int64_t size = part_size(u->size, upload_part_size(s, u), PARTS_MAX);
+	int64_t size = parts_of(s, u);
 	char number[24], name[32], length[24];
 	struct pair query[] = { { "partNumber", number }, { "uploadId", id } };
 	struct headers h = { .n = 0 };
@@ -222,7 +231,7 @@ static int
 finish(const struct xml_store *x, const struct storage *s,
     const struct upload *u, const char *id, struct recipe *r)
 {
-	int64_t size = part_size(u->size, upload_part_size(s, u), PARTS_MAX);
+	int64_t size = parts_of(s, u);
 	struct pair query[] = { { "uploadId", id } };
 	struct headers h = { .n = 0 };
 	struct text body = { 0 };
@@ -265,6 +274,8 @@ xml_recipe(const struct xml_store *x, const struct storage *s,
 		return -EOPNOTSUPP;
 	if (u->step == STEP_WHOLE)
 		return whole(x, s, u, r);
+	if (parts_of(s, u) == 0)
+		return -EFBIG;
 	if (u->step == STEP_START)
 		return start(x, s, u, r);
 	if (id == NULL)

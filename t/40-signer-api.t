@@ -185,6 +185,14 @@ for my $bad ('"key":"a\u0000b"', "\"key\":\"\xff\xfe\"", '"key":"k","contentType
 		"{\"uploads\":[{\"id\":\"z\",$bad}]}")->{status}, 400,
 	    'NUL, or not UTF-8: no JSON that can be meant');
 }
+my @wrong = ([id => ''], [key => 'a/../b'], [size => -1], [sha256 => 'x'],
+    [step => 'no'], [device => 'a/b'], [storage => 'no'], [method => 'DELETE'],
+    [contentType => "a\nb"], [metadata => { X => 1 }]);
+$r = sign(map { { %up, @$_ } } @wrong)->{json}{results};
+is_deeply([map { $_->{error}{errors}[0]{pointer} } @$r],
+    [map { "/uploads/$_/$wrong[$_][0]" } 0 .. $#wrong],
+    'each refusal points to its field');
+ok(sign({ %up, size => undef })->{json}{results}[0]{recipe}, 'null is absent');
 problem(sign(map { { %up, id => $_ } } 1 .. 257), 422, '/uploads', '257 uploads');
 is(scalar @{ sign(map { { %up, id => $_ } } 1 .. 256)->{json}{results} }, 256,
     '256 at once');
