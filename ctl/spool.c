@@ -215,6 +215,8 @@ check_file(struct walk *w, int dir, const char *name)
 	fd = verify_open(dir, name);
 	if (fd == -ENOENT)
 		return;
+	if (fd == -EBADMSG)
+		why = "it is no file";
 	rc = fd < 0 ? fd : verify_file(fd, w->now, on_piece, w, &why);
 	if (fd >= 0)
 		close(fd);
@@ -249,7 +251,8 @@ check_folder(struct walk *w, const char *name)
 		return;
 	}
 	while ((e = readdir(d)) != NULL)
-		check_file(w, dirfd(d), e->d_name);
+		if (e->d_type != DT_DIR)
+			check_file(w, dirfd(d), e->d_name);
 	closedir(d);
 }
 
@@ -280,6 +283,10 @@ check_files(const struct ctl *ctl)
 		closedir(d);
 		rc = print_sum(ctl, w.checked, w.octets, w.bad,
 		    "when they are to be sent they go to quarantine");
+		if (!ctl->json)
+			printf("Whether one is missing the index knows: start "
+			       "%s and check again.\n",
+			    PROXY);
 		if (w.denied > 0) {
 			fprintf(stderr,
 			    "edgehaul: %d could not be read for lack of "

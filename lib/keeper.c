@@ -25,21 +25,8 @@
 #include "log.h"
 #include "xalloc.h"
 
-#define CHUNK 256
 #define STACK (256 * 1024)
 #define PAUSE_MS 50 /* between chunks of the sweep: nothing hurries it */
-
-/* A job whose answer the keeper waits for. */
-struct chunk {
-	struct index_job job;
-	struct keeper *k;
-	struct spool_item items[CHUNK]; /* rebuild: rows to be */
-	size_t items_n;
-	uint64_t next;        /* rebuild: all below is done */
-	bool move;            /* rebuild: what is damaged to quarantine/ */
-	uint64_t seqs[CHUNK]; /* sweep: files; those with rows are zeroed */
-	size_t seqs_n;
-};
 
 bool
 keeper_stopping(struct keeper *k)
@@ -67,8 +54,8 @@ keeper_pause_ms(struct keeper *k, int64_t ms)
 	pthread_mutex_unlock(&k->mutex);
 }
 
-static void
-on_settled(struct index_job *j)
+void
+keeper_settled(struct index_job *j)
 {
 	struct keeper *k = ((struct chunk *)j)->k;
 
@@ -89,9 +76,9 @@ on_chunk_done(struct index_job *j)
 	free(c);
 }
 
-/* Submit and wait; the chunk is gone afterwards. */
-static int
-ask(struct keeper *k, struct chunk *c, void (*settle)(struct index_job *))
+int
+keeper_ask(
+    struct keeper *k, struct chunk *c, void (*settle)(struct index_job *))
 {
 	int rc;
 
@@ -124,8 +111,8 @@ run_rebuild(struct index_txn *t, struct index_job *j)
 	return rc;
 }
 
-static struct chunk *
-chunk_new(bool writes, int (*run)(struct index_txn *, struct index_job *))
+struct chunk *
+keeper_chunk(bool writes, int (*run)(struct index_txn *, struct index_job *))
 {
 	struct chunk *c = xcalloc(1, sizeof(*c));
 
@@ -145,7 +132,7 @@ settle_rebuild(struct index_job *j)
 		if (c->move && c->items[i].state == SPOOL_QUARANTINED)
 			spool_move_to_quarantine(c->k->sp, &c->items[i]);
 	}
-	on_settled(j);
+	keeper_settled(j);
 }
 
 /* -ENOENT: it went meanwhile. Others: the process or the disk is in trouble,
@@ -176,7 +163,7 @@ rebuild_dir(struct keeper *k, const uint64_t *seqs, size_t n, void *arg)
 	int rc = 0;
 
 	for (size_t i = 0; rc == 0 && i < n && !keeper_stopping(k);) {
-		struct chunk *c = chunk_new(true, run_rebuild);
+		struct chunk *c = keeper_chunk(true, run_rebuild);
 
 		c->move = true;
 		for (; i < n && c->items_n < CHUNK && rc == 0; i++) {
@@ -196,7 +183,7 @@ rebuild_dir(struct keeper *k, const uint64_t *seqs, size_t n, void *arg)
 				c->next = seqs[i] + 1;
 		}
 		if (rc == 0)
-			rc = ask(k, c, settle_rebuild);
+			rc = keeper_ask(k, c, settle_rebuild);
 		else
 			on_chunk_done(&c->job);
 	}
@@ -215,8 +202,7 @@ read_reason(int dir, const char *id)
 	int fd;
 
 	snprintf(name, sizeof(name), "%s.json", id);
-	fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (fd >= 0) {
+	if (layout_open_file(dir, name, &fd) == 0) {
 		n = read(fd, text, sizeof(text));
 		close(fd);
 	}
@@ -236,16 +222,18 @@ read_quarantined(const struct layout *l, uint64_t seq, struct spool_item *it)
 	int fd, rc;
 
 	layout_id(l->epoch, seq, id);
-	fd = openat(l->quarantine, id, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (fd < 0)
-		return -errno;
-	rc = recover_read_fd(l, fd, seq, false, it);
+	rc = layout_open_file(l->quarantine, id, &fd);
+	if (rc == -ENOENT)
+		return rc;
+	if (rc == 0) {
+		rc = recover_read_fd(l, fd, seq, false, it);
+		close(fd);
+	}
 	if (rc != 0)
 		recover_damaged(l, seq, "", it);
 	it->state = SPOOL_QUARANTINED;
 	free(it->last_error);
 	it->last_error = read_reason(l->quarantine, id);
-	close(fd);
 	return 0;
 }
 
@@ -260,13 +248,13 @@ rebuild_quarantine(struct keeper *k)
 	int rc = recover_list_quarantine(l, &seqs, &n);
 
 	for (size_t i = 0; rc == 0 && i < n && !keeper_stopping(k);) {
-		struct chunk *c = chunk_new(true, run_rebuild);
+		struct chunk *c = keeper_chunk(true, run_rebuild);
 
 		for (; i < n && c->items_n < CHUNK; i++)
 			if (read_quarantined(
 				l, seqs[i], &c->items[c->items_n]) == 0)
 				c->items_n++;
-		rc = ask(k, c, settle_rebuild);
+		rc = keeper_ask(k, c, settle_rebuild);
 	}
 	free(seqs);
 	return rc;
@@ -322,9 +310,9 @@ rebuild(struct keeper *k)
 		rc = keeper_each_dir(k, r.from, rebuild_dir, &r);
 	if (rc != 0 || keeper_stopping(k))
 		return rc;
-	c = chunk_new(true, run_rebuild);
+	c = keeper_chunk(true, run_rebuild);
 	c->next = r.end + 1;
-	rc = ask(k, c, settle_rebuild);
+	rc = keeper_ask(k, c, settle_rebuild);
 	log_info("spool index rebuilt uploads=%llu quarantined=%llu",
 	    (unsigned long long)r.made, (unsigned long long)r.bad);
 	return rc;
@@ -397,7 +385,7 @@ settle_sweep(struct index_job *j)
 				 "last stop",
 			    (unsigned long long)c->seqs[i]);
 	}
-	on_settled(j);
+	keeper_settled(j);
 }
 
 static int
@@ -406,11 +394,11 @@ sweep_dir(struct keeper *k, const uint64_t *seqs, size_t n, void *arg)
 	int rc = 0;
 
 	for (size_t i = 0; rc == 0 && i < n && !keeper_stopping(k);) {
-		struct chunk *c = chunk_new(false, run_sweep);
+		struct chunk *c = keeper_chunk(false, run_sweep);
 
 		for (; i < n && c->seqs_n < CHUNK; i++)
 			c->seqs[c->seqs_n++] = seqs[i];
-		rc = ask(k, c, settle_sweep);
+		rc = keeper_ask(k, c, settle_sweep);
 		keeper_pause_ms(k, PAUSE_MS);
 	}
 	return rc;

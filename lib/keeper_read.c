@@ -4,12 +4,15 @@
  * For as long as the spool is open, items are read back one by one
  * with a pause after each, so that a flipped bit is found before somebody wants
  * the file; that one upload goes to quarantine. A check that the operator asks
- * for is the same without the pauses. Reading back looks at files alone: the
- * index is asked (and so written to) only when something is wrong.
+ * for is the same without the pauses, and then looks whether each row has its
+ * file. Otherwise reading back looks at files alone: the index is asked (and so
+ * written to) only when something is wrong.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "keeper_private.h"
@@ -81,31 +84,40 @@ note_read(struct pass *p, uint64_t seq, const char *why)
 	pthread_mutex_unlock(&k->mutex);
 }
 
+static void
+found_bad(struct pass *p, uint64_t seq, const char *why)
+{
+	struct keeper *k = p->k;
+	char id[SPOOL_ID_LEN + 1];
+
+	layout_id(k->sp->l.epoch, seq, id);
+	spool_quarantine_damaged(
+	    k->sp, seq, why, on_put_aside, xasprintf("id=%s %s", id, why));
+}
+
 /* 0, or -ECANCELED: the pass is over. */
 static int
 read_back_item(struct pass *p, uint64_t seq)
 {
 	struct keeper *k = p->k;
-	char name[31], id[SPOOL_ID_LEN + 1];
-	const char *why = NULL;
+	const char *why = "it is no file";
+	char name[31];
 	int fd, rc;
 
 	layout_item_name(seq, name);
-	fd = verify_open(k->sp->l.item, name);
-	if (fd < 0)
-		return 0; /* done meanwhile; or no descriptor: another time */
 	p->read = 0;
-	rc = verify_file(fd, seq, on_piece, p, &why);
-	close(fd);
+	fd = verify_open(k->sp->l.item, name);
+	rc = fd < 0 ? fd : verify_file(fd, seq, on_piece, p, &why);
+	if (fd >= 0)
+		close(fd);
 	if (rc == -EIO)
 		why = "the disk cannot read it";
 	if (rc == -EBADMSG || rc == -EIO) {
-		layout_id(k->sp->l.epoch, seq, id);
-		spool_quarantine_damaged(k->sp, seq, why, on_put_aside,
-		    xasprintf("id=%s %s", id, why));
+		found_bad(p, seq, why);
 	} else if (rc == 0) {
 		why = NULL;
 	} else {
+		/* else it was done meanwhile; or no descriptor: another time */
 		return rc == -ECANCELED ? rc : 0;
 	}
 	if (p->check)
@@ -128,6 +140,108 @@ read_back_dir(struct keeper *k, const uint64_t *seqs, size_t n, void *arg)
 	}
 	return rc;
 }
+
+/* ---- rows without a file -------------------------------------------------
+ */
+
+/* Rows whose files should be in item/. */
+struct rows {
+	uint64_t after, seqs[CHUNK];
+	size_t n;
+};
+
+static int
+on_row(uint64_t seq, struct row *r, void *arg)
+{
+	struct rows *rows = arg;
+
+	rows->after = seq;
+	if (r != NULL && r->item.state != SPOOL_QUARANTINED)
+		rows->seqs[rows->n++] = seq;
+	return rows->n == CHUNK;
+}
+
+static int
+run_rows(struct index_txn *t, struct index_job *j)
+{
+	struct rows *rows = ((struct chunk *)j)->arg;
+	int rc = index_walk(t, rows->after, -1, on_row, rows);
+
+	return rc < 0 ? rc : 0;
+}
+
+/* A row goes before its file: those that have one still lack the file. */
+static int
+run_still(struct index_txn *t, struct index_job *j)
+{
+	struct rows *rows = ((struct chunk *)j)->arg;
+	size_t n = 0;
+
+	for (size_t i = 0; i < rows->n; i++) {
+		struct row r;
+
+		if (index_get(t, rows->seqs[i], &r) != 0)
+			continue;
+		if (r.item.state != SPOOL_QUARANTINED)
+			rows->seqs[n++] = rows->seqs[i];
+		spool_item_fini(&r.item);
+	}
+	rows->n = n;
+	return 0;
+}
+
+static int
+ask_rows(struct keeper *k, struct rows *rows,
+    int (*run)(struct index_txn *, struct index_job *))
+{
+	struct chunk *c = keeper_chunk(false, run);
+
+	c->arg = rows;
+	return keeper_ask(k, c, keeper_settled);
+}
+
+static void
+leave_missing(struct keeper *k, struct rows *rows)
+{
+	struct stat st;
+	size_t n = 0;
+	char name[31];
+
+	for (size_t i = 0; i < rows->n; i++) {
+		layout_item_name(rows->seqs[i], name);
+		if (fstatat(k->sp->l.item, name, &st, AT_SYMLINK_NOFOLLOW) == 0
+			? S_ISDIR(st.st_mode)
+			: errno == ENOENT)
+			rows->seqs[n++] = rows->seqs[i];
+	}
+	rows->n = n;
+}
+
+static void
+check_rows(struct pass *p)
+{
+	static const char why[] = "its file is missing";
+	struct rows rows = { 0 };
+	size_t n = CHUNK;
+
+	while (n == CHUNK && !keeper_stopping(p->k)) {
+		rows.n = 0;
+		if (ask_rows(p->k, &rows, run_rows) != 0)
+			return;
+		n = rows.n;
+		leave_missing(p->k, &rows);
+		if (rows.n > 0 && ask_rows(p->k, &rows, run_still) != 0)
+			return;
+		for (size_t i = 0; i < rows.n; i++) {
+			p->read = 0;
+			found_bad(p, rows.seqs[i], why);
+			note_read(p, rows.seqs[i], why);
+		}
+	}
+}
+
+/* ---- passes ---------------------------------------------------------------
+ */
 
 static bool
 check_begins(struct keeper *k)
@@ -165,8 +279,10 @@ keeper_read_back(struct keeper *k)
 			rc = keeper_each_dir(k, 0, read_back_dir, &p);
 		if (rc != 0 && rc != -ECANCELED)
 			log_warn("spool: cannot list item/: %s", strerror(-rc));
-		if (p.check)
+		if (p.check) {
+			check_rows(&p);
 			check_ends(k);
+		}
 		keeper_pause_ms(k, PASS_MS);
 	}
 }

@@ -82,17 +82,41 @@ layout_parse_id(uint64_t epoch, const char *id, uint64_t *seq_out)
 	    parse_hex(id + 16, 16, seq_out);
 }
 
-static int
-sub_dir(int root, const char *name, bool create, int *fd_out)
+int
+layout_open_file(int dir, const char *name, int *fd_out)
 {
-	int fd;
+	const int flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+	int fd = openat(dir, name, flags);
+	struct stat st;
+	int rc;
 
-	if (create && mkdirat(root, name, DIR_MODE) != 0 && errno != EEXIST)
+	if (fd < 0) /* a link; a socket; a device that is not there */
+		return errno == ELOOP || errno == ENXIO ? -EBADMSG : -errno;
+	rc = fstat(fd, &st) != 0 ? -errno : S_ISREG(st.st_mode) ? 0 : -EBADMSG;
+	if (rc != 0)
+		close(fd);
+	else
+		*fd_out = fd;
+	return rc;
+}
+
+static int
+sub_dir(struct layout *l, const char *name, bool create, int *fd_out,
+    char **why_out)
+{
+	int fd, rc;
+
+	if (create && mkdirat(l->root, name, DIR_MODE) != 0 && errno != EEXIST)
 		return -errno;
-	fd =
-	    openat(root, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	if (fd < 0)
-		return -errno;
+	fd = openat(
+	    l->root, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0) {
+		rc = -errno;
+		*why_out = xasprintf("%s/%s cannot be used as a folder: %s: "
+				     "move away what stands there",
+		    l->dir, name, strerror(-rc));
+		return rc;
+	}
 	if (create)
 		fchmod(
 		    fd, DIR_MODE); /* the umask; ours or it fails, as it is */
@@ -119,14 +143,15 @@ epoch_of_items(int item)
 		while (
 		    dir != NULL && epoch == 0 && (f = readdir(dir)) != NULL) {
 			struct footer ft;
-			int file = openat(sub, f->d_name, O_RDONLY | O_CLOEXEC);
+			int file;
 
-			if (file >= 0 && footer_read(file, &ft) == 0) {
+			if (layout_open_file(sub, f->d_name, &file) != 0)
+				continue;
+			if (footer_read(file, &ft) == 0) {
 				epoch = ft.epoch;
 				footer_fini(&ft);
 			}
-			if (file >= 0)
-				close(file);
+			close(file);
 		}
 		if (dir != NULL)
 			closedir(dir);
@@ -307,9 +332,10 @@ open_all(struct layout *l, bool create, const char *role, char **why_out)
 	if (!create && faccessat(l->root, "format", F_OK, 0) != 0)
 		return -ENOENT;
 	if ((rc = take_lock(l, role)) != 0 ||
-	    (rc = sub_dir(l->root, "incoming", create, &l->incoming)) != 0 ||
-	    (rc = sub_dir(l->root, "item", create, &l->item)) != 0 ||
-	    (rc = sub_dir(l->root, "quarantine", create, &l->quarantine)) != 0)
+	    (rc = sub_dir(l, "incoming", create, &l->incoming, why_out)) != 0 ||
+	    (rc = sub_dir(l, "item", create, &l->item, why_out)) != 0 ||
+	    (rc = sub_dir(l, "quarantine", create, &l->quarantine, why_out)) !=
+		0)
 		return rc;
 	rc = read_format(l, why_out);
 	if (rc == -ENOENT && create)

@@ -44,6 +44,11 @@ int layout_read_epoch(const char *dir, uint64_t *epoch_out);
 /* "PPPPPPPPPPPPP" and "PPPPPPPPPPPPP/SSSSSSSSSSSSSSSS" below item/. */
 void layout_dir_name(uint64_t seq, char out[14]);
 void layout_item_name(uint64_t seq, char out[31]);
+/*
+ * Open a file of a spool to read it. Who planted something else there holds up
+ * nobody: a FIFO, a link or a folder is -EBADMSG, as a damaged file is.
+ */
+int layout_open_file(int dir, const char *name, int *fd_out);
 /* 16 lower-case hex digits to a number; false if it is anything else. */
 bool layout_parse_seq(const char *s, uint64_t *seq_out);
 bool layout_parse_dir(const char *s, uint64_t *prefix_out);

@@ -30,8 +30,9 @@ by_number(const void *a, const void *b)
 }
 
 static int
-list(int dir, uint64_t epoch, bool (*parse)(uint64_t, const char *, uint64_t *),
-    uint64_t **out, size_t *n_out)
+list(int dir, uint64_t epoch,
+    bool (*parse)(uint64_t, const struct dirent *, uint64_t *), uint64_t **out,
+    size_t *n_out)
 {
 	int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
@@ -47,7 +48,7 @@ list(int dir, uint64_t epoch, bool (*parse)(uint64_t, const char *, uint64_t *),
 		return rc;
 	}
 	while ((e = readdir(d)) != NULL) {
-		if (!parse(epoch, e->d_name, &seq))
+		if (!parse(epoch, e, &seq))
 			continue;
 		if (n == room) {
 			room = room == 0 ? 64 : 2 * room;
@@ -63,16 +64,23 @@ list(int dir, uint64_t epoch, bool (*parse)(uint64_t, const char *, uint64_t *),
 	return 0;
 }
 
+/* A folder among the items is nobody's upload. */
 static bool
-is_item(uint64_t epoch, const char *name, uint64_t *seq_out)
+is_item(uint64_t epoch, const struct dirent *e, uint64_t *seq_out)
 {
-	return layout_parse_seq(name, seq_out);
+	return e->d_type != DT_DIR && layout_parse_seq(e->d_name, seq_out);
 }
 
 static bool
-is_dir(uint64_t epoch, const char *name, uint64_t *prefix_out)
+is_dir(uint64_t epoch, const struct dirent *e, uint64_t *prefix_out)
 {
-	return layout_parse_dir(name, prefix_out);
+	return layout_parse_dir(e->d_name, prefix_out);
+}
+
+static bool
+is_id(uint64_t epoch, const struct dirent *e, uint64_t *seq_out)
+{
+	return layout_parse_id(epoch, e->d_name, seq_out);
 }
 
 int
@@ -92,7 +100,7 @@ int
 recover_list_quarantine(
     const struct layout *l, uint64_t **seqs_out, size_t *n_out)
 {
-	return list(l->quarantine, l->epoch, layout_parse_id, seqs_out, n_out);
+	return list(l->quarantine, l->epoch, is_id, seqs_out, n_out);
 }
 
 static int
@@ -143,6 +151,18 @@ recover_highest(const struct layout *l, uint64_t *seq_out)
 	return rc;
 }
 
+/* unlinkat() has failed: 0 if it is a folder, which nobody here has made and
+ * which is in nobody's way. */
+static int
+not_ours(const struct layout *l, const char *dir, const char *name)
+{
+	if (errno != EISDIR && errno != EPERM)
+		return -errno;
+	log_warn("spool %s/%s/%s is not of the spool and left alone", l->dir,
+	    dir, name);
+	return 0;
+}
+
 int
 recover_empty_incoming(const struct layout *l)
 {
@@ -160,7 +180,7 @@ recover_empty_incoming(const struct layout *l)
 	while ((e = readdir(d)) != NULL)
 		if (e->d_name[0] != '.' &&
 		    unlinkat(l->incoming, e->d_name, 0) != 0)
-			rc = -errno;
+			rc = not_ours(l, "incoming", e->d_name);
 	closedir(d);
 	return rc;
 }
@@ -171,8 +191,7 @@ open_item(const struct layout *l, uint64_t seq, int *fd_out)
 	char name[31];
 
 	layout_item_name(seq, name);
-	*fd_out = openat(l->item, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	return *fd_out < 0 ? -errno : 0;
+	return layout_open_file(l->item, name, fd_out);
 }
 
 /* The texts that only the index knows; the others are there already. */
@@ -275,6 +294,15 @@ add_tail(struct index_txn *t, void *arg)
 	return 0;
 }
 
+static int
+drop_file(struct tail *tail, int dir, const char *name, unsigned *dropped)
+{
+	(*dropped)++;
+	return unlinkat(dir, name + 14, 0) != 0
+	    ? not_ours(tail->l, "item", name)
+	    : 0;
+}
+
 /* One file above the mark: its row, or away with it. */
 static int
 take_file(struct tail *tail, int dir, uint64_t seq, unsigned *dropped)
@@ -283,10 +311,13 @@ take_file(struct tail *tail, int dir, uint64_t seq, unsigned *dropped)
 	char name[31];
 	int fd, rc;
 
+	layout_item_name(seq, name);
 	tail->items =
 	    xrealloc(tail->items, (tail->n + 1) * sizeof(*tail->items));
 	it = &tail->items[tail->n];
 	rc = open_item(tail->l, seq, &fd);
+	if (rc == -EBADMSG) /* no file at all */
+		return drop_file(tail, dir, name, dropped);
 	if (rc != 0)
 		return rc; /* the disk; do not throw away what may be good */
 	rc = recover_read_fd(tail->l, fd, seq, true, it);
@@ -307,11 +338,7 @@ take_file(struct tail *tail, int dir, uint64_t seq, unsigned *dropped)
 		tail->n++;
 		return 0;
 	}
-	if (rc != -EBADMSG)
-		return rc;
-	layout_item_name(seq, name);
-	(*dropped)++;
-	return unlinkat(dir, name + 14, 0) != 0 ? -errno : 0;
+	return rc != -EBADMSG ? rc : drop_file(tail, dir, name, dropped);
 }
 
 static int

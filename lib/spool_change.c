@@ -281,7 +281,8 @@ spool_move_to_quarantine(struct spool *sp, const struct spool_item *it)
 		return;
 	layout_item_name(it->seq, name);
 	write_reason(sp, it);
-	if (renameat(sp->l.item, name, sp->l.quarantine, it->id) != 0)
+	if (renameat(sp->l.item, name, sp->l.quarantine, it->id) != 0 &&
+	    errno != ENOENT)
 		log_warn("id=%s stays in item/: %s", it->id, strerror(errno));
 }
 

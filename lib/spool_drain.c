@@ -229,9 +229,9 @@ spool_open_body(struct spool *sp, const struct spool_item *it, int *fd_out)
 	int fd, rc;
 
 	layout_item_name(it->seq, name);
-	fd = openat(sp->l.item, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (fd < 0)
-		return -errno;
+	rc = layout_open_file(sp->l.item, name, &fd);
+	if (rc != 0)
+		return rc;
 	rc = footer_read(fd, &f);
 	if (rc == 0) {
 		if (f.seq != it->seq || f.epoch != sp->l.epoch ||

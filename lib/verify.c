@@ -15,6 +15,7 @@
 #include <openssl/evp.h>
 
 #include "footer.h"
+#include "layout.h"
 #include "xalloc.h"
 
 #define PIECE (256 * 1024)
@@ -22,12 +23,13 @@
 int
 verify_open(int dir, const char *name)
 {
-	const int flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW;
-	int fd = openat(dir, name, flags | O_NOATIME);
+	int fd, rc = layout_open_file(dir, name, &fd);
 
-	if (fd < 0 && errno == EPERM) /* not its owner */
-		fd = openat(dir, name, flags);
-	return fd >= 0 ? fd : -errno;
+	if (rc != 0)
+		return rc;
+	/* Reading leaves no mark; only its owner may ask for that. */
+	fcntl(fd, F_SETFL, O_NOATIME);
+	return fd;
 }
 
 static int

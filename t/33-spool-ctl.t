@@ -148,4 +148,45 @@ is($box->unbalanced, '', 'the ledger balances');
 		'and takes no reader slot');
 }
 ok($box->proxy->stop, 'the proxy stops');
+
+# ---- what is no file of the spool -------------------------------------------
+{
+	$box = Edgehaul->gateway(token => 't', signer => 'http://127.0.0.1:9',
+		conf => { spool => { scrub_pause => 'none' } });
+	$box->proxy->start;
+	@ids = map { $box->put("/upload/cam/$_.jpg", "$_$jpeg")->{json}{id} }
+	    0 .. 5;
+	ok(wait_for(sub { $box->queue_ls == 6 }), 'six wait');
+	ok($box->proxy->stop, 'the proxy stops');
+	my $spool = $box->spool;
+	unlink file_of($_) for @ids[1, 2];
+	is(system('mkfifo', file_of($ids[2])), 0, 'a FIFO instead of a file');
+	rename file_of($ids[3]), "$spool/moved" or die;
+	symlink "$spool/moved", file_of($ids[3]) or die;
+	my $ahead = file_of($ids[4]) =~ s/.{4}$/0fff/r;
+	mkdir $_ or die "$_: $!" for "$spool/incoming/lost+found", $ahead;
+
+	my ($rc, $out) = $box->ctl('spool', 'check');
+	is($rc, 74, 'check without the proxy is not held up');
+	like($out, qr/^$ids[$_] it is no file/m, "upload $_") for 2, 3;
+	$box->proxy->start;
+	like($box->proxy->log, qr{warn .*incoming/lost\+found is not of},
+		'a foreign folder is told');
+	($rc, $out) = $box->ctl('spool', 'check');
+	is($rc, 74, 'the same by the proxy');
+	like($out, qr/^$ids[1] its file is missing/m, 'a missing one is found');
+	like($out, qr/^$ids[$_] it is no file/m, "upload $_") for 2, 3;
+	ok(wait_for(sub { $box->ledger->{quarantined} == 3 }), 'to quarantine');
+	is(state_of($ids[$_]), 'waiting', "upload $_ waits") for 0, 4, 5;
+	is($box->unbalanced, '', 'the ledger balances');
+	is($box->put('/upload/cam/new', 'x')->{status}, 201, 'and it goes on');
+	($rc, $out) = $box->ctl('spool', 'check');
+	is($rc, 0, 'the next check is good') or diag($out);
+	ok($box->proxy->stop, 'the proxy stops');
+	rename "$spool/incoming", "$spool/incoming.old" or die;
+	spit("$spool/incoming", 'x');
+	ok(!eval { $box->proxy->start }, 'a file for a folder: no start');
+	like($box->proxy->log, qr{error .*/incoming cannot be used as a folder: Not a dir},
+		'and it is said why');
+}
 finish;
