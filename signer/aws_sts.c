@@ -149,7 +149,7 @@ aws_assume_role(const struct storage *s, const struct endpoint *sts,
 {
 	struct text form = { 0 };
 	struct out_answer a;
-	char *code;
+	char *code, *ends;
 
 	session_form(s, scope, &form);
 	call(s, sts, region, &form, allow_private, now_s, &a);
@@ -157,7 +157,10 @@ aws_assume_role(const struct storage *s, const struct endpoint *sts,
 	out->text[AWS_ACCESS_KEY_ID] = xml_tag(a.body.s, "AccessKeyId");
 	out->text[AWS_SECRET_KEY] = xml_tag(a.body.s, "SecretAccessKey");
 	out->text[AWS_SESSION_TOKEN] = xml_tag(a.body.s, "SessionToken");
-	out->expires_s = now_s + atoi(SESSION_SECONDS) - 60;
+	ends = xml_tag(a.body.s, "Expiration");
+	out->expires_s =
+	    credential_ends(ends, now_s + atoi(SESSION_SECONDS)) - 60;
+	free(ends);
 	if (a.fault == OUT_OK && a.status == 200 &&
 	    out->text[AWS_ACCESS_KEY_ID] != NULL &&
 	    out->text[AWS_SECRET_KEY] != NULL &&

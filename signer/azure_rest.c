@@ -84,6 +84,7 @@ fetch_bearer(
 	return out;
 }
 
+/* expires_s: until when it was asked for. */
 static int
 take_key(const char *xml, int64_t expires_s, struct credential *out)
 {
@@ -100,7 +101,8 @@ take_key(const char *xml, int64_t expires_s, struct credential *out)
 		if (out->text[tags[i].at] == NULL)
 			return -EBADMSG;
 	}
-	out->expires_s = expires_s;
+	out->expires_s =
+	    credential_ends(out->text[UDK_EXPIRY], expires_s) - SKEW_S;
 	return 0;
 }
 
@@ -137,7 +139,7 @@ azure_fetch_udk(const struct storage *s, const char *base, bool allow_private,
 
 	outgoing_call(&rq, &a);
 	if (a.fault == OUT_OK && a.status == 200)
-		rc = take_key(a.body.s, now_s + KEY_LIFE_S - SKEW_S, out);
+		rc = take_key(a.body.s, now_s + KEY_LIFE_S, out);
 	if (rc == 0) {
 		out->text[UDK_BEARER] = bearer;
 		bearer = NULL;

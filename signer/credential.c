@@ -197,10 +197,30 @@ credential_fetch_now(const struct storage *s, const char *scope,
     bool allow_private, int64_t now_s, struct credential *out,
     struct fetch_error *error_out)
 {
+	int rc;
+
 	memset(out, 0, sizeof(*out));
 	memset(error_out, 0, sizeof(*error_out));
-	return s->provider->fetch(
-	    s, scope, allow_private, now_s, out, error_out);
+	rc = s->provider->fetch(s, scope, allow_private, now_s, out, error_out);
+	if (rc != 0 || out->expires_s > now_s + LEFT_MIN_S)
+		return rc;
+	credential_drop(out);
+	snprintf(error_out->error, sizeof(error_out->error),
+	    "the credentials that were given have ended already");
+	error_out->hint = "Set the clock of this machine by NTP.";
+	return -EACCES;
+}
+
+int64_t
+credential_ends(const char *when, int64_t asked_s)
+{
+	char text[21];
+	int64_t t;
+
+	if (when == NULL || strlen(when) < 20)
+		return asked_s;
+	snprintf(text, sizeof(text), "%.19sZ", when); /* without fractions */
+	return clock_parse_rfc3339(text, &t) == 0 && t < asked_s ? t : asked_s;
 }
 
 /* The entry of a storage and scope, made if need be. Locked. */

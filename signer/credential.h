@@ -45,6 +45,9 @@ int credentials_get(struct credentials *c, const struct storage *s,
     const char *scope, int64_t now_s, const struct credential **cred_out,
     bool *renew_out, struct fetch_error *error_out, int *retry_s_out);
 void credential_put(struct credentials *c, const struct credential *cred);
+/* When credentials end that were asked for until asked_s: earlier, if `when` of
+ * the answer (RFC 3339, UTC; NULL: it tells nothing) says so. Unix seconds. */
+int64_t credential_ends(const char *when, int64_t asked_s);
 /*
  * On the loop: fetch it unless that is under way; done (may be NULL) is called
  * on the loop when there is news, whether it worked or not.

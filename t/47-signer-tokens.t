@@ -6,6 +6,7 @@ use strict;
 use warnings;
 use Test::More;
 use Edgehaul;
+use POSIX ();
 use Time::HiRes qw(time sleep);
 
 Edgehaul->need_all('radosgw', 'azurite', 'openssl', 'curl');
@@ -95,6 +96,23 @@ is(Edgehaul::http('GET', $s->url . "/v1/certificates/$recipe->{certificateId}",
 	token => $gw[0])->{content}, slurp($cert), 'and gets it');
 $f->wrong('untrusted', qr/certificate/i, %azure, certificate => '');
 $f->wrong('secret', qr/invalid_client/, %azure, clientSecret => 'old');
+
+# Services may give less than what was asked for.
+{
+	my $in = sub { POSIX::strftime('%Y-%m-%dT%H:%M:%S', gmtime(time + shift)) };
+	$by{sts}->mode('pass', change => sub {
+		s/(<Expiration>)[-0-9T:]{19}/$1 . $in->(400)/e });
+	$s->storage('brief', %role, expirationDuration => 'P1D');
+	cmp_ok($f->sign($f->upload_of('brief', 'b', 'abc'))->{expiresIn}, '<=', 340,
+	    'a session that ends sooner than asked for: so do its URIs');
+	$by{sts}->mode('pass', change => sub {
+		s/(<Expiration>)[-0-9T:]{19}/$1 . $in->(-400)/e });
+	my $status = $s->rest('PUT', '/v1/storages/past', json => { %role,
+		expirationDuration => 'P2D' })->{json}{status};
+	like($status->{error}, qr/ended already/, 'one that is over is none');
+	like($status->{hint}, qr/clock/, 'and what to look at');
+	$by{sts}->mode('pass');
+}
 
 # ---- many at once share one renewal ----------------------------------------
 

@@ -8,7 +8,8 @@
 #	rubbish   200 with what no server of the kind would say
 #	503       503 without words
 #	cut       half an answer, then the end
-# `delay` seconds are waited before each connection is passed on. With `record`
+# `delay` seconds are waited before each connection is passed on. `change` is
+# called with each piece of an answer in $_, whose length it must keep. With `record`
 # all octets of both directions are kept, for record().
 package Edgehaul::Detour;
 use strict;
@@ -93,6 +94,11 @@ sub _serve {
 		for my $from ($select->can_read) {
 			my $to = $from == $c ? $up : $c;
 			sysread($from, $buf, 65536) or return;
+			if ($o{change} && $from == $up) {
+				local $_ = $buf;
+				$o{change}->();
+				$buf = $_;
+			}
 			syswrite $record, $buf if $record;
 			my $at = 0;
 			$at += syswrite($to, $buf, length($buf) - $at, $at)
