@@ -3,7 +3,8 @@
  *
  * The proxy keeps a row per device in the cache; what differs from what was
  * told goes to POST /v1/firmware/feedback in batches, at least once: after a
- * restart all is told again. When a device was seen is no difference by itself.
+ * restart all is told again. When a device was seen is a difference only once a
+ * week: what the signer does not hear of for long it forgets.
  * What must stay true: a row that the signer will not have holds up no other.
  */
 #include "firmware.h"
@@ -28,10 +29,11 @@
 #define TOLD_MAX (2 * CACHE_DEVICES_MAX)
 #define TIMEOUT_MS 30000
 #define ID_MAX 128
+#define WEEK_S (7 * 86400)
 
 struct told {
 	char *id;
-	uint32_t sum; /* of the row, but for "seen" */
+	uint32_t sum; /* of the row, with "seen" in weeks */
 };
 
 struct feedback {
@@ -61,13 +63,16 @@ sum_of(const char *json)
 {
 	const char *seen = strstr(json, "\"seen\":");
 	const char *end = seen != NULL ? seen + 7 : NULL;
-	uint32_t sums[2];
+	uint64_t week;
+	uint32_t sums[3];
 
 	if (seen == NULL)
 		return crc32c(json, strlen(json));
+	week = strtoull(end, NULL, 10) / WEEK_S;
 	end += strspn(end, "0123456789");
 	sums[0] = crc32c(json, (size_t)(seen - json));
 	sums[1] = crc32c(end, strlen(end));
+	sums[2] = crc32c(&week, sizeof(week));
 	return crc32c(sums, sizeof(sums));
 }
 

@@ -30,7 +30,8 @@
 static const struct api_route *const families[] = { api_sign_routes,
 	api_updates_routes, api_report_routes, api_storage_routes,
 	api_gateway_routes, api_token_routes, api_audit_routes,
-	api_firmware_routes, api_release_routes, api_manifest_routes };
+	api_firmware_routes, api_release_routes, api_manifest_routes,
+	api_running_routes };
 #define FAMILIES (sizeof(families) / sizeof(families[0]))
 
 /* ---- answering ----------------------------------------------------------- */

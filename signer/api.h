@@ -18,6 +18,7 @@
 #include "token.h"
 
 struct event;
+struct gateway;
 struct http_request;
 struct signer;
 struct store_txn;
@@ -88,7 +89,7 @@ struct api_route {
 extern const struct api_route api_storage_routes[], api_sign_routes[],
     api_report_routes[], api_updates_routes[], api_gateway_routes[],
     api_token_routes[], api_audit_routes[], api_firmware_routes[],
-    api_release_routes[], api_manifest_routes[];
+    api_release_routes[], api_manifest_routes[], api_running_routes[];
 
 /* Handler of the http server for all of "/v1/" but files. */
 void api_on_request(struct http_request *rq, void *signer);
@@ -113,6 +114,8 @@ int api_precondition(struct api_call *c, int64_t version);
 void api_etag(struct api_call *c, int64_t version);
 /* Set 404 and return -ENOENT. */
 int api_not_found(struct api_call *c, const char *what, const char *hint);
+/* The gateway that calls; 403 and -EACCES if it is blocked or was deleted. */
+int api_gateway(struct store_txn *t, struct api_call *c, struct gateway *g_out);
 /* Rows of a list's page, by the query's limit: 1 to 1000, else 100. */
 int64_t api_page_size(const struct api_call *c);
 /* Close a page: `after` of the next one, or NULL if this is the last. */

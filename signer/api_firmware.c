@@ -1,5 +1,5 @@
 /*
- * api_firmware.c - /v1/firmware: products, what is released, what devices run
+ * api_firmware.c - /v1/firmware: products, and what is released
  */
 #include "api.h"
 
@@ -17,10 +17,6 @@
 #include "xalloc.h"
 
 #define BODY_MAX (64 * 1024)
-#define FEEDBACK_MAX (1 << 20)
-#define DEVICES_AT_ONCE 1000
-#define DEVICES_MAX 10000   /* of a gateway */
-#define LOOKED_AT_MAX 10000 /* rows for a page: it may have few or none */
 
 static int64_t
 row_version(const cJSON *row)
@@ -280,196 +276,14 @@ get_channel(struct store_txn *t, struct api_call *c)
 	return rc;
 }
 
-/* ---- what devices run ---------------------------------------------------- */
-
-/* A device as its gateway tells of it: what is known and short is kept. */
-static cJSON *
-device_row(const struct api_call *c, const cJSON *v)
-{
-	static const char *const texts[] = { "id", "product", "channel", "hw",
-		"version", "source", "offered", "fetched", "fetched_version",
-		"failed", NULL };
-	static const char *const numbers[] = { "seen", "offered_at",
-		"fetched_at", "full", NULL };
-	cJSON *row = cJSON_CreateObject();
-	char when[21];
-	int64_t n;
-
-	for (size_t i = 0; texts[i] != NULL; i++) {
-		const char *s = json_string(v, texts[i]);
-
-		if (s != NULL && strlen(s) <= 128)
-			json_add_text(row, texts[i], s);
-	}
-	for (size_t i = 0; numbers[i] != NULL; i++)
-		if (json_int(v, numbers[i], 0, INT64_MAX / 2048, &n) == 0)
-			json_add_int(row, numbers[i], n);
-	clock_rfc3339(c->now_s, when);
-	json_add_text(row, "gateway", c->who.gateway);
-	json_add_text(row, "reportedAt", when);
-	return row;
-}
-
-struct counting {
-	const char *prefix;
-	int64_t n;
-};
-
-static int
-on_running(const char *id, const char *doc, size_t n, void *arg)
-{
-	struct counting *k = arg;
-
-	if (strncmp(id, k->prefix, strlen(k->prefix)) != 0)
-		return 1;
-	return ++k->n >= DEVICES_MAX;
-}
-
-/* A gateway that makes up devices fills no more than its share. */
-static int
-is_full(struct store_txn *t, struct api_call *c, bool *full_out)
-{
-	char *prefix = xasprintf("%s/", c->who.gateway);
-	struct counting k = { prefix, 0 };
-	int rc =
-	    store_scan(t, KIND_RUNNING, c->who.tenant, prefix, on_running, &k);
-
-	free(prefix);
-	*full_out = k.n >= DEVICES_MAX;
-	return rc;
-}
-
-static int
-take_device(struct store_txn *t, struct api_call *c, const cJSON *v, bool full)
-{
-	char *id = xasprintf("%s/%s", c->who.gateway, json_string(v, "id"));
-	cJSON *row = NULL;
-	int rc =
-	    full ? store_get_json(t, KIND_RUNNING, c->who.tenant, id, &row) : 0;
-
-	cJSON_Delete(row);
-	if (rc == 0) {
-		row = device_row(c, v);
-		rc = store_put_json(t, KIND_RUNNING, c->who.tenant, id, row);
-		cJSON_Delete(row);
-	}
-	free(id);
-	return rc;
-}
-
-static int
-check_devices(struct api_call *c, const cJSON *list)
-{
-	const cJSON *e;
-	int i = 0;
-
-	if (!cJSON_IsArray(list) ||
-	    cJSON_GetArraySize(list) > DEVICES_AT_ONCE) {
-		problem_field(&c->problem, "/devices", NULL,
-		    "This must be a list of at most %d devices.",
-		    DEVICES_AT_ONCE);
-		return -EINVAL;
-	}
-	cJSON_ArrayForEach(e, list)
-	{
-		const char *id = json_string(e, "id");
-		char *pointer = xasprintf("/devices/%d/id", i++);
-
-		if (id == NULL || !device_ok(id))
-			problem_field(&c->problem, pointer,
-			    "1 to 128 octets without slashes and controls.",
-			    "This is no name of a device.");
-		free(pointer);
-	}
-	return c->problem.status == 0 ? 0 : -EINVAL;
-}
-
-static int
-post_feedback(struct store_txn *t, struct api_call *c)
-{
-	const cJSON *list =
-			cJSON_GetObjectItemCaseSensitive(c->json, "devices"),
-		    *e;
-	int accepted = 0, dropped = 0, rc = check_devices(c, list);
-	bool full = false;
-
-	if (rc == 0)
-		rc = is_full(t, c, &full);
-	cJSON_ArrayForEach(e, list)
-	{
-		if (rc == 0) {
-			rc = take_device(t, c, e, full);
-			accepted += rc == 0;
-			dropped += rc == -ENOENT;
-			rc = rc == -ENOENT ? 0 : rc;
-		}
-	}
-	c->answer = cJSON_CreateObject();
-	json_add_int(c->answer, "accepted", accepted);
-	json_add_int(c->answer, "dropped", dropped);
-	return rc;
-}
-
-struct page {
-	cJSON *items;
-	const char *product, *channel;
-	int64_t left, looked;
-	char last[STORE_ID_MAX + 1];
-	bool more;
-};
-
-static int
-on_paged(const char *id, const char *doc, size_t n, void *arg)
-{
-	struct page *p = arg;
-	cJSON *row;
-	const char *product, *channel;
-
-	if (p->left == 0 || p->looked++ == LOOKED_AT_MAX) {
-		p->more = true;
-		return 1;
-	}
-	row = json_parse(doc, n, n, NULL);
-	product = json_string(row, "product");
-	channel = json_string(row, "channel");
-	snprintf(p->last, sizeof(p->last), "%s", id);
-	if (product == NULL || strcmp(product, p->product) != 0 ||
-	    (channel != NULL && strcmp(channel, p->channel) != 0)) {
-		cJSON_Delete(row);
-		return 0;
-	}
-	p->left--;
-	cJSON_AddItemToArray(p->items, row);
-	return 0;
-}
-
-static int
-get_running(struct store_txn *t, struct api_call *c)
-{
-	struct page p = { .left = api_page_size(c),
-		.product = c->param[0],
-		.channel = c->param[1] };
-	int rc = firmware_names(c);
-
-	if (rc != 0)
-		return rc;
-	c->answer = cJSON_CreateObject();
-	p.items = cJSON_AddArrayToObject(c->answer, "items");
-	rc = store_scan(t, KIND_RUNNING, c->who.tenant, c->after, on_paged, &p);
-	api_page_next(c, p.more ? p.last : NULL);
-	return rc;
-}
-
 #define PUBLISHER (ROLE_PUBLISHER | ROLE_ADMIN | ROLE_ROOT)
 /* clang-format off */
 const struct api_route api_firmware_routes[] = {
-	{ "POST",   "/v1/firmware/feedback", ROLE_GATEWAY, API_WRITE, post_feedback, FEEDBACK_MAX },
 	{ "GET",    "/v1/firmware",          PUBLISHER, API_READ,  list_products,  0 },
 	{ "GET",    "/v1/firmware/:product", PUBLISHER, API_READ,  get_product,    0 },
 	{ "PUT",    "/v1/firmware/:product", PUBLISHER, API_WRITE, put_product,    BODY_MAX },
 	{ "DELETE", "/v1/firmware/:product", PUBLISHER, API_WRITE, delete_product, 0 },
 	{ "GET",    "/v1/firmware/:product/:channel", PUBLISHER, API_READ, get_channel, 0 },
-	{ "GET",    "/v1/firmware/:product/:channel/devices", PUBLISHER, API_READ, get_running, 0 },
 	{ NULL },
 };
 /* clang-format on */

@@ -13,6 +13,7 @@
 #include "clock.h"
 #include "gateway.h"
 #include "json.h"
+#include "running.h"
 #include "store.h"
 #include "xalloc.h"
 
@@ -208,30 +209,15 @@ on_token(const char *id, const char *doc, size_t n, void *arg)
 	return 0;
 }
 
-/* GATEWAY/DEVICE, from GATEWAY/ on. */
 static int
-on_running(const char *id, const char *doc, size_t n, void *arg)
-{
-	struct ending *e = arg;
-	size_t len = strlen(e->gateway);
-
-	if (strncmp(id, e->gateway, len) != 0 || id[len] != '/')
-		return 1;
-	ending_add(e, id);
-	return 0;
-}
-
-/* Delete the rows that fn finds of the gateway. */
-static int
-end_rows(struct store_txn *t, struct api_call *c, enum store_kind kind,
-    const char *after, store_row_fn fn)
+end_tokens(struct store_txn *t, struct api_call *c)
 {
 	struct ending e = { .gateway = c->param[0] };
-	int rc = store_scan(t, kind, c->who.tenant, after, fn, &e);
+	int rc = store_scan(t, KIND_TOKEN, c->who.tenant, NULL, on_token, &e);
 
 	for (size_t i = 0; i < e.n; i++) {
 		if (rc == 0)
-			rc = store_del(t, kind, c->who.tenant, e.ids[i]);
+			rc = store_del(t, KIND_TOKEN, c->who.tenant, e.ids[i]);
 		free(e.ids[i]);
 	}
 	free(e.ids);
@@ -242,16 +228,35 @@ end_rows(struct store_txn *t, struct api_call *c, enum store_kind kind,
 static int
 delete_gateway(struct store_txn *t, struct api_call *c)
 {
-	char *prefix;
 	int rc = delete_row(
 	    t, c, KIND_GATEWAY, c->param[0], "gateway.delete", "gateway");
 
 	if (rc == 0)
-		rc = end_rows(t, c, KIND_TOKEN, NULL, on_token);
-	if (rc == 0) {
-		prefix = xasprintf("%s/", c->param[0]);
-		rc = end_rows(t, c, KIND_RUNNING, prefix, on_running);
-		free(prefix);
+		rc = end_tokens(t, c);
+	if (rc == 0)
+		rc = running_delete_gateway(t, c->who.tenant, c->param[0]);
+	return rc;
+}
+
+/* ---- the one that calls -------------------------------------------------- */
+
+int
+api_gateway(struct store_txn *t, struct api_call *c, struct gateway *g_out)
+{
+	int rc = gateway_get(t, c->who.tenant, c->who.gateway, g_out);
+
+	if (rc == -ENOENT) {
+		problem_set(&c->problem, 403,
+		    "PUT /v1/gateways/ID registers it.",
+		    "The gateway is not registered");
+		return -EACCES;
+	}
+	if (rc == 0 && g_out->blocked) {
+		gateway_fini(g_out);
+		problem_set(&c->problem, 403,
+		    "An administrator of the tenant can unblock it.",
+		    "The gateway is blocked");
+		return -EACCES;
 	}
 	return rc;
 }

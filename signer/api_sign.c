@@ -454,21 +454,8 @@ add_answers(const struct batch *b, cJSON *out)
 static int
 check_gateway(struct store_txn *t, struct api_call *c, struct gateway *g)
 {
-	int rc = gateway_get(t, c->who.tenant, c->who.gateway, g);
+	int rc = api_gateway(t, c, g);
 
-	if (rc == -ENOENT) {
-		problem_set(&c->problem, 403,
-		    "PUT /v1/gateways/ID registers it.",
-		    "The gateway is not registered");
-		return -EACCES;
-	}
-	if (rc == 0 && g->blocked) {
-		gateway_fini(g);
-		problem_set(&c->problem, 403,
-		    "An administrator of the tenant can unblock it.",
-		    "The gateway is blocked");
-		return -EACCES;
-	}
 	if (rc == 0)
 		rc = gateway_count(
 		    t, c->who.tenant, c->who.gateway, c->now_s, g);

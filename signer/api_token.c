@@ -13,6 +13,7 @@
 #include "clock.h"
 #include "duration.h"
 #include "json.h"
+#include "running.h"
 #include "store.h"
 #include "xalloc.h"
 
@@ -150,6 +151,8 @@ delete_tenant(struct store_txn *t, struct api_call *c)
 		return api_not_found(c, "tenant", NULL);
 	for (size_t i = 0; rc == 0 && i < sizeof(kinds) / sizeof(kinds[0]); i++)
 		rc = delete_kind(t, kinds[i], tenant);
+	if (rc == 0)
+		rc = running_delete_tenant(t, tenant);
 	if (rc == 0)
 		rc = store_changed(t, tenant, NULL);
 	if (rc == 0)

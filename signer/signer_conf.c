@@ -49,6 +49,10 @@ static const struct conf_key keys[] = {
 	  "requests a second that a token may make" },
 	{ "signer", "audit_keep", CONF_MSEC, AT(audit_keep_ms), "400 d", "1 h", "36500 d", NULL, RL | CONF_F_NONE,
 	  "how long records of the audit log are kept" },
+	{ "signer", "devices_keep", CONF_MSEC, AT(devices_keep_ms), "90 d", "1 s", "36500 d", NULL, RL | CONF_F_NONE,
+	  "how long it is kept what a device runs that is not heard of" },
+	{ "signer", "devices_max", CONF_INT, AT(devices_max), "500000", "1", "100000000", NULL, RL,
+	  "devices of a tenant of which is kept what they run" },
 
 	{ "file_storage", "dir", CONF_PATH, AT(file_dir), NULL, NULL, NULL, NULL, 0,
 	  "folder of the objects of FILE storages; files in state_dir if not set" },

@@ -15,6 +15,7 @@ struct signer_conf {
 	char *cert_file, *key_file;
 	bool allow_private, allow_http;
 	int64_t threads, max_connections, rate_limit, audit_keep_ms;
+	int64_t devices_keep_ms, devices_max;
 	/* [file_storage] */
 	char *file_dir;
 	int64_t file_max_size;

@@ -3,12 +3,14 @@
  *
  * A CA bundle that is going to end would stop all uploads of its storage on a
  * day that nobody has in mind; secrets under a key that was lost stop them now.
- * Storages that were replaced more than 7 days ago are cleared away.
+ * Storages that were replaced more than 7 days ago are cleared away, and what
+ * devices run that nobody has told of for long.
  * /metrics has the same for alarms; this is for who only reads the log.
  */
 #include "watch.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <event2/event.h>
@@ -17,7 +19,9 @@
 #include "json.h"
 #include "log.h"
 #include "pool.h"
+#include "running.h"
 #include "signer.h"
+#include "signer_conf.h"
 #include "storage.h"
 #include "storage_cache.h"
 #include "store.h"
@@ -118,6 +122,27 @@ on_replaced(const char *id, const char *doc, size_t n, void *arg)
 	return on_name(id, doc, n, arg);
 }
 
+/* What nobody has told of for long. */
+static void
+age_devices(const struct signer *sg)
+{
+	int64_t keep_ms = sg->conf->devices_keep_ms;
+	uint64_t n = 0;
+	int rc;
+
+	if (keep_ms == CONF_NONE)
+		return;
+	rc = running_age(sg->store, (clock_wall_ms() - keep_ms) / 1000, &n);
+	if (n > 0)
+		log_info("devices=%" PRIu64 " were not heard of for "
+			 "devices_keep: what they run is forgotten",
+		    n);
+	if (rc != 0)
+		log_warn("old rows of devices cannot be deleted, next in a "
+			 "day: %s",
+		    strerror(-rc));
+}
+
 /* Sealed secrets of storages that were replaced long ago serve nobody. */
 static int
 clear_away(struct store_txn *t, void *arg)
@@ -150,6 +175,7 @@ run(void *arg)
 			 "SIGHUP",
 		    when);
 	store_update(w->sg->store, clear_away, w);
+	age_devices(w->sg);
 	if (store_view(w->sg->store, look, w) == 0 && w->sealed > 0)
 		log_error("seal.key is not the one that %u of %zu storages "
 			  "were set under: restore it from the backup",

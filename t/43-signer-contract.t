@@ -200,8 +200,10 @@ SKIP: {
 	call(409, 'DELETE', '/v1/firmware/cam-x', @pub);
 	call(201, 'PUT', '/v1/firmware/lens', @pub, json => { publicKeys => [$fw->public] });
 	call(204, 'DELETE', '/v1/firmware/lens', @pub);
-	call(200, 'POST', '/v1/firmware/feedback', token => $gw, json => { devices => [{ id => 'cam',
-		product => 'cam-x', version => '1.0.0', source => 'check', seen => 1 }] });
+	my %told = (json => { devices => [{ id => 'cam', product => 'cam-x', version => '1.0.0',
+		source => 'check', seen => 1 }] });
+	call(200, 'POST', '/v1/firmware/feedback', token => $gw9, %told);
+	call(403, 'POST', '/v1/firmware/feedback', token => $gw, %told); # blocked
 	call(403, 'POST', '/v1/firmware/feedback', @pub, json => { devices => [] });
 	call(200, 'GET', '/v1/firmware/cam-x/stable/devices?limit=1', @pub);
 	is(call(200, 'GET', '/v1/updates', token => $gw9)->{firmware}[0]{seq}, 1, 'gateways are told');

@@ -297,13 +297,49 @@ $r = call(200, 'GET', '/cam-x/stable/devices');
 is(scalar @{ $r->{items} }, 1, 'one runs the product');
 is("$r->{items}[0]{gateway} $r->{items}[0]{id} $r->{items}[0]{version}", 'gw-1 cam-25 1.0.0',
     'and which version');
+# A gateway that is blocked tells nothing more.
+my @told = (POST => '/v1/firmware/feedback', token => $gw, json => { devices => [
+	{ id => 'cam-27', product => 'cam-x', version => '6.6.6' }] });
+$s->rest('PUT', '/v1/gateways/gw-1', json => { blocked => JSON::PP::true() });
+$r = $s->rest(@told);
+is($r->{status}, 403, 'a gateway that is blocked tells nothing');
+like($r->{json}{title}, qr/is blocked/, 'it is told so');
+is(scalar @{ call(200, 'GET', '/cam-x/stable/devices')->{items} }, 1, 'nothing of it is kept');
+$s->rest('PUT', '/v1/gateways/gw-1', json => { blocked => JSON::PP::false() });
+# The tenant's devices are bounded, whatever its gateways make up.
+my $conf = slurp("$s->{dir}/signer.conf");
+spit("$s->{dir}/signer.conf", $conf =~ s/^\[signer\]$/[signer]\ndevices_max = 3/mr);
+$s->reload;
+my @many = map { { id => "made-up-$_", product => 'cam-x', version => '1' } } 1 .. 5;
+my $gw2 = $s->token('gateway', '--gateway', 'gw-2');
+$r = $s->rest('POST', '/v1/firmware/feedback', token => $gw2, json => { devices => \@many });
+is_deeply($r->{json}, { accepted => 1, dropped => 4 }, 'no more than devices_max');
+$r = $s->rest('POST', '/v1/firmware/feedback', token => $gw, json => { devices => [
+	{ id => 'cam-25', product => 'cam-x', version => '1.1.0', seen => 6 }] });
+is_deeply($r->{json}, { accepted => 1, dropped => 0 }, 'those that are known are still told');
+$r = call(200, 'GET', '/cam-x/stable/devices');
+is($r->{items}[0]{version}, '1.1.0', 'and kept');
+# What is not told again is forgotten, also of a gateway that is gone.
+spit("$s->{dir}/signer.conf", $conf =~ s/^\[signer\]$/[signer]\ndevices_max = 3\ndevices_keep = 3 s/mr);
+$s->stop;
+sleep 4;
+$s->start;
+ok(wait_for(sub { !@{ call(200, 'GET', '/cam-x/stable/devices')->{items} } }), 'old rows are gone');
+like($s->log, qr/devices=3 were not heard of/, 'it is logged');
+spit("$s->{dir}/signer.conf", $conf =~ s/^\[signer\]$/[signer]\ndevices_max = 3/mr);
+$s->reload;
+$r = $s->rest('POST', '/v1/firmware/feedback', token => $gw2, json => { devices => \@many });
+is_deeply($r->{json}, { accepted => 3, dropped => 2 }, 'they make room');
+$s->rest('DELETE', '/v1/gateways/gw-2');
+$r = $s->rest(@told);
+is_deeply($r->{json}, { accepted => 1, dropped => 0 }, 'as does a gateway that is deleted');
 $s->rest('DELETE', '/v1/gateways/gw-1');
 is(scalar @{ call(200, 'GET', '/cam-x/stable/devices')->{items} }, 0,
     'a gateway that is deleted takes its devices along');
 
 # A tenant that is made anew has nothing of before.
 my $root = do { local $s->{tenant} = 'ops'; $s->token('root') };
-$s->rest('DELETE', '/v1/tenants/acme', token => $root);
+is($s->rest('DELETE', '/v1/tenants/acme', token => $root)->{status}, 204, 'a tenant is deleted');
 $s->rest('PUT', '/v1/tenants/acme', token => $root);
 my $fresh = $s->token('publisher');
 is(scalar @{ $s->rest('GET', '/v1/firmware', token => $fresh)->{json}{items} }, 0,
