@@ -5,8 +5,9 @@
  * have parts at its store, which cost money and are seen by nobody. The spool's
  * record of the end has what was kept of them (spool_ended(), SPOOL_FREE); the
  * signer is asked for the step `abort`, which names no device, as a blocked one
- * is what this may be about. One at a time, aside of deliveries, tried for a
- * week; what is not given up when the agent ends comes again.
+ * is what this may be about. One at a time of a storage (leftover_list), aside
+ * of deliveries, tried for a week; what is not given up when the agent ends
+ * comes again.
  */
 #include "leftovers.h"
 
@@ -17,11 +18,11 @@
 #include <event2/event.h>
 
 #include "agent.h"
-#include "backoff.h"
 #include "certificates.h"
 #include "clock.h"
 #include "delivery.h"
 #include "json.h"
+#include "leftover_list.h"
 #include "log.h"
 #include "sign.h"
 #include "signer_client.h"
@@ -30,22 +31,17 @@
 #include "updates.h"
 #include "xalloc.h"
 
-#define MOST 32 /* in memory */
+#define READ 32 /* records at a time */
 #define TICK_MS 2000
-#define CAP_MS 600000
 #define CALL_MS 30000
 #define AGE_MS (7 * 86400000LL) /* a replaced storage is kept as long */
 #define REFUSED_MOST 3
 #define ANSWER_MAX (64 * 1024)
 
-struct leftover {
-	TAILQ_ENTRY(leftover) link;
+/* One that is under way. */
+struct work {
 	struct leftovers *all;
-	uint64_t number;
-	struct spool_item it;
-	int64_t ended_ms, next_ms, wait_ms;
-	unsigned refused;
-	/* while it is worked on */
+	struct leftover *x;
 	struct signer_call *call;
 	struct recipe *recipe;
 	size_t at;
@@ -57,14 +53,11 @@ struct leftover {
 struct leftovers {
 	struct agent *agent;
 	struct event *timer;
-	TAILQ_HEAD(, leftover) list; /* in order of number */
-	unsigned n;
-	uint64_t read; /* all up to it were read */
-	struct leftover *now;
+	struct leftover_list list;
 	bool asking, stopped;
 };
 
-static void request(struct leftover *x);
+static void request(struct work *w);
 
 static void
 turn_after(struct leftovers *l, int64_t ms)
@@ -76,71 +69,60 @@ turn_after(struct leftovers *l, int64_t ms)
 }
 
 static void
-leave(struct leftover *x)
+leave(struct work *w)
 {
-	signer_cancel(x->call);
-	xfer_cancel(x->xfer);
-	certificates_leave(&x->certificate);
-	recipe_free(x->recipe);
-	free(x->pem);
-	x->call = NULL;
-	x->xfer = NULL;
-	x->recipe = NULL;
-	x->pem = NULL;
-	if (x->all->now == x)
-		x->all->now = NULL;
-}
-
-static void
-forget(struct leftover *x)
-{
-	leave(x);
-	TAILQ_REMOVE(&x->all->list, x, link);
-	x->all->n--;
-	spool_item_fini(&x->it);
-	free(x);
+	if (w == NULL)
+		return;
+	w->x->work = NULL;
+	signer_cancel(w->call);
+	xfer_cancel(w->xfer);
+	certificates_leave(&w->certificate);
+	recipe_free(w->recipe);
+	free(w->pem);
+	free(w);
 }
 
 /* It is over, well or not: what comes before the first that is left is seen
- * to. */
+ * to. works: its storage does. */
 static void
-over(struct leftover *x, const char *how)
+over(struct work *w, const char *how, bool works)
 {
-	struct leftovers *l = x->all;
-	struct leftover *first;
+	struct leftovers *l = w->all;
+	struct leftover *x = w->x;
 
 	log_info(
 	    "id=%s its parts at storage=%s: %s", x->it.id, x->it.storage, how);
-	forget(x);
-	first = TAILQ_FIRST(&l->list);
-	spool_ended_seen(l->agent->spool, SPOOL_FREE,
-	    first != NULL ? first->number - 1 : l->read);
+	leave(w);
+	leftover_list_done(&l->list, x, works);
+	spool_ended_seen(
+	    l->agent->spool, SPOOL_FREE, leftover_list_mark(&l->list));
 	turn_after(l, 0);
 }
 
+/* storage: others of it would fare no better. */
 static void
-again(struct leftover *x, const char *why)
+again(struct work *w, const char *why, bool storage)
 {
-	struct leftovers *l = x->all;
+	struct leftovers *l = w->all;
+	struct leftover *x = w->x;
 
-	leave(x);
 	if (clock_ms() - x->ended_ms > AGE_MS) {
-		over(x, "left to the store's own rules after a week");
+		over(w, "left to the store's own rules after a week", false);
 		return;
 	}
-	x->wait_ms = backoff_next(x->wait_ms, CAP_MS, arc4random_uniform);
-	x->next_ms = clock_ms() + x->wait_ms;
 	log_debug("id=%s parts: %s", x->it.id, why);
+	leave(w);
+	leftover_list_again(&l->list, x, storage, clock_ms());
 	turn_after(l, 100);
 }
 
 static void
-refused(struct leftover *x, const char *why)
+refused(struct work *w, const char *why)
 {
-	if (++x->refused >= REFUSED_MOST)
-		over(x, why);
+	if (++w->x->refused >= REFUSED_MOST)
+		over(w, why, true);
 	else
-		again(x, why);
+		again(w, why, false);
 }
 
 /* ---- at the store -------------------------------------------------------- */
@@ -148,131 +130,132 @@ refused(struct leftover *x, const char *why)
 static void
 on_answer(const struct xfer_result *r, void *arg)
 {
-	struct leftover *x = arg;
-	const struct recipe_request *rq = &x->recipe->requests[x->at];
+	struct work *w = arg;
+	const struct recipe_request *rq = &w->recipe->requests[w->at];
 
-	x->xfer = NULL;
+	w->xfer = NULL;
 	if (r->rc != 0) {
-		if (r->tls && x->recipe->certificate_id != NULL)
-			certificates_doubt(x->all->agent->certificates,
-			    x->recipe->certificate_id);
-		again(x, r->error);
+		if (r->tls && w->recipe->certificate_id != NULL)
+			certificates_doubt(w->all->agent->certificates,
+			    w->recipe->certificate_id);
+		again(w, r->error, true);
 	} else if (r->status >= 500 || r->status == 408 || r->status == 429) {
-		again(x, "the store is busy");
+		again(w, "the store is busy", true);
 	} else if (r->status == 404) {
-		over(x, "not there any more");
+		over(w, "not there any more", true);
 	} else if (!recipe_request_ok(rq, r->status)) {
-		refused(x, "the store refuses to give them up");
-	} else if (++x->at < x->recipe->requests_n) {
-		request(x);
+		refused(w, "the store refuses to give them up");
+	} else if (++w->at < w->recipe->requests_n) {
+		request(w);
 	} else {
-		over(x, "given up");
+		over(w, "given up", true);
 	}
 }
 
 static void
-request(struct leftover *x)
+request(struct work *w)
 {
-	struct agent *a = x->all->agent;
-	const struct recipe_request *rq = &x->recipe->requests[x->at];
+	struct agent *a = w->all->agent;
+	const struct recipe_request *rq = &w->recipe->requests[w->at];
 	struct xfer_request xr;
 
 	if (rq->body == BODY_FILE) {
-		over(x, "the signer would send them again");
+		over(w, "the signer would send them again", true);
 		return;
 	}
-	delivery_request(a, rq, x->pem, &xr);
+	delivery_request(a, rq, w->pem, &xr);
 	xr.timeout_ms = CALL_MS;
-	x->xfer = xfer_start(a->stores, &xr, on_answer, x);
+	w->xfer = xfer_start(a->stores, &xr, on_answer, w);
 }
 
 static void
 on_certificate(const char *pem, const char *error, void *arg)
 {
-	struct leftover *x = arg;
+	struct work *w = arg;
 
 	if (pem == NULL) {
-		again(x, error);
+		again(w, error, true);
 		return;
 	}
-	x->pem = xstrdup(pem);
-	request(x);
+	w->pem = xstrdup(pem);
+	request(w);
 }
 
 static void
-follow(struct leftover *x)
+follow(struct work *w)
 {
-	const char *id = x->recipe->certificate_id, *pem;
+	const char *id = w->recipe->certificate_id, *pem;
 
-	x->at = 0;
-	if (x->recipe->requests_n == 0) {
-		over(x, "nothing has to be done");
+	w->at = 0;
+	if (w->recipe->requests_n == 0) {
+		over(w, "nothing has to be done", true);
 		return;
 	}
 	if (id != NULL) {
-		memset(&x->certificate, 0, sizeof(x->certificate));
-		x->certificate.fn = on_certificate;
-		x->certificate.arg = x;
+		memset(&w->certificate, 0, sizeof(w->certificate));
+		w->certificate.fn = on_certificate;
+		w->certificate.arg = w;
 		pem = certificates_get(
-		    x->all->agent->certificates, id, &x->certificate);
+		    w->all->agent->certificates, id, &w->certificate);
 		if (pem == NULL)
 			return;
-		x->pem = xstrdup(pem);
+		w->pem = xstrdup(pem);
 	}
-	request(x);
+	request(w);
 }
 
 /* ---- at the signer ------------------------------------------------------- */
 
 static void
-take_recipe(struct leftover *x, const cJSON *v)
+take_recipe(struct work *w, const cJSON *v)
 {
-	struct agent *a = x->all->agent;
-	struct storage *st = storages_get(&a->storages, x->it.storage);
+	struct agent *a = w->all->agent;
+	struct storage *st = storages_get(&a->storages, w->x->it.storage);
 	struct recipe_rules rules;
 	char why[256];
 	int rc;
 
 	if (st == NULL) {
-		again(x, "too many storages");
+		again(w, "too many storages", true);
 		return;
 	}
-	sign_rules(a, st, x->it.offer_size, &rules);
-	rc = recipe_parse(v, &rules, &x->recipe, why, sizeof(why));
+	sign_rules(a, st, w->x->it.offer_size, &rules);
+	rc = recipe_parse(v, &rules, &w->recipe, why, sizeof(why));
 	if (rc == 0) {
-		follow(x);
+		follow(w);
 		return;
 	}
 	if (rc == -EXDEV)
 		updates_again(a->updates);
-	refused(x, "its recipe cannot be used");
+	refused(w, "its recipe cannot be used");
 }
 
 static void
 on_signed(const struct signer_answer *ans, void *arg)
 {
-	struct leftover *x = arg;
+	struct work *w = arg;
 	const cJSON *one = cJSON_GetArrayItem(
 	    cJSON_GetObjectItemCaseSensitive(ans->json, "results"), 0);
 	const cJSON *recipe = cJSON_GetObjectItemCaseSensitive(one, "recipe");
 	const cJSON *error = cJSON_GetObjectItemCaseSensitive(one, "error");
 	int64_t status = 0;
 
-	x->call = NULL;
+	w->call = NULL;
 	json_int(error, "status", 100, 599, &status);
 	if (ans->error != NULL)
-		again(x, ans->error);
+		again(w, ans->error, true);
 	else if (cJSON_IsObject(recipe))
-		take_recipe(x, recipe);
+		take_recipe(w, recipe);
 	else if (status == 0 || status >= 500 || status == 429 || status == 403)
-		again(x, "the signer does not sign now");
+		again(w, "the signer does not sign now", true);
 	else /* its storage is gone for good, or knows no such step */
-		refused(x, "the signer does not know how");
+		refused(w, "the signer does not know how");
 }
 
 static void
-ask(struct leftover *x)
+ask(struct leftovers *l, struct leftover *x)
 {
+	struct work *w = x->work = xcalloc(1, sizeof(*w));
 	cJSON *o = cJSON_CreateObject(), *u = cJSON_CreateObject();
 	cJSON *kept = json_parse(
 	    x->it.kept, strlen(x->it.kept), strlen(x->it.kept), NULL);
@@ -290,9 +273,10 @@ ask(struct leftover *x)
 		cJSON_AddItemToObject(u, "kept", values);
 	text = json_line(o);
 	cJSON_Delete(o);
-	x->all->now = x;
-	x->call = signer_call(x->all->agent->signer, "/v1/sign", text, CALL_MS,
-	    false, on_signed, x);
+	w->all = l;
+	w->x = x;
+	w->call = signer_call(
+	    l->agent->signer, "/v1/sign", text, CALL_MS, false, on_signed, w);
 	free(text);
 }
 
@@ -306,18 +290,10 @@ on_ended(int rc, struct spool_ended *list, size_t n, void *arg)
 	l->asking = false;
 	if (rc != 0 || l->stopped)
 		return;
-	for (size_t i = 0; i < n; i++) {
-		struct leftover *x = xcalloc(1, sizeof(*x));
-
-		x->all = l;
-		x->number = list[i].number;
-		x->ended_ms = clock_ms() - list[i].ago_ms;
-		x->it = list[i].item;
-		memset(&list[i].item, 0, sizeof(list[i].item));
-		TAILQ_INSERT_TAIL(&l->list, x, link);
-		l->n++;
-		l->read = x->number;
-	}
+	for (size_t i = 0; i < n; i++)
+		leftover_list_offer(&l->list, list[i].number,
+		    clock_ms() - list[i].ago_ms, &list[i].item);
+	leftover_list_end(&l->list, n > 0 ? list[n - 1].number : 0, n < READ);
 	if (n > 0)
 		turn_after(l, 0);
 }
@@ -327,20 +303,16 @@ on_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct leftovers *l = arg;
 	struct leftover *x;
-	int64_t now = clock_ms();
+	uint64_t from = leftover_list_from(&l->list);
 
-	if (l->n < MOST && !l->asking) {
+	if (!l->asking) {
 		l->asking = true;
-		spool_ended(l->agent->spool, SPOOL_FREE, l->read, MOST - l->n,
-		    on_ended, l);
+		leftover_list_begin(&l->list, from);
+		spool_ended(
+		    l->agent->spool, SPOOL_FREE, from, READ, on_ended, l);
 	}
-	TAILQ_FOREACH(x, &l->list, link)
-	{
-		if (l->now != NULL || x->next_ms <= now)
-			break;
-	}
-	if (l->now == NULL && x != NULL)
-		ask(x);
+	while ((x = leftover_list_next(&l->list, clock_ms())) != NULL)
+		ask(l, x);
 	turn_after(l, TICK_MS);
 }
 
@@ -350,7 +322,7 @@ leftovers_new(struct agent *a)
 	struct leftovers *l = xcalloc(1, sizeof(*l));
 
 	l->agent = a;
-	TAILQ_INIT(&l->list);
+	leftover_list_init(&l->list);
 	l->timer = evtimer_new(a->base, on_timer, l);
 	turn_after(l, TICK_MS);
 	return l;
@@ -359,12 +331,16 @@ leftovers_new(struct agent *a)
 void
 leftovers_stop(struct leftovers *l)
 {
+	struct leftover_shop *s;
+
 	if (l == NULL)
 		return;
 	l->stopped = true;
 	event_del(l->timer);
-	while (!TAILQ_EMPTY(&l->list))
-		forget(TAILQ_FIRST(&l->list));
+	TAILQ_FOREACH(s, &l->list.shops, link)
+	if (s->now != NULL)
+		leave(s->now->work);
+	leftover_list_fini(&l->list);
 }
 
 void

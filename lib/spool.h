@@ -235,10 +235,10 @@ typedef void (*spool_ended_fn)(
 enum spool_reader { SPOOL_TELL, SPOOL_FREE, SPOOL_READERS };
 /*
  * What ended, by whichever process, and this reader has not seen to: the oldest
- * max of those with a larger number than `after`, which never goes back. The
- * list is valid during the call only, but items may be stolen as of
- * spool_ready(). What is not told for long is forgotten when there is too much
- * of it (a sixteenth of the index); a rebuild of the index forgets all.
+ * max of those with a larger number than `after`, which may go back. The list
+ * is valid during the call only, but items may be stolen as of spool_ready().
+ * What is not told for long is forgotten when there is too much of it (a
+ * sixteenth of the index); a rebuild of the index forgets all.
  */
 void spool_ended(struct spool *sp, enum spool_reader reader, uint64_t after,
     size_t max, spool_ended_fn fn, void *arg);

@@ -71,7 +71,8 @@ still_quiet(struct index_job *j)
 	struct ended_job *e = (struct ended_job *)j;
 	const struct ended_seen *seen = &e->sp->ended[e->reader];
 
-	return seen->quiet && index_last_txn(e->sp->ix) == seen->txn;
+	return seen->quiet && e->number >= seen->after &&
+	    index_last_txn(e->sp->ix) == seen->txn;
 }
 
 static int
@@ -86,10 +87,12 @@ run_look(struct index_txn *t, struct index_job *j)
 	forget(e);
 	if (e->number > from)
 		from = e->number;
-	if (seen->passed > from)
-		from = seen->passed;
+	if (from < seen->from || from > seen->passed)
+		seen->from = seen->passed = from;
+	from = seen->passed;
 	rc = index_ends_walk(t, from, on_end, e);
 	seen->quiet = rc == 0 && e->n == 0;
+	seen->after = e->number;
 	seen->txn = mdb_txn_id(t->txn);
 	return rc;
 }

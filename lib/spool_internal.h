@@ -28,7 +28,8 @@ struct heavy_list {
 
 /* Of spool_ended(): where a reader's last look was. */
 struct ended_seen {
-	uint64_t txn, passed;
+	uint64_t txn, after;   /* quiet: in it, nothing was found after that */
+	uint64_t from, passed; /* nothing of interest lies between these */
 	bool quiet;
 };
 

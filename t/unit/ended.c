@@ -214,6 +214,7 @@ static void
 test_parts(void **state)
 {
 	struct site *s = *state;
+	uint64_t last;
 
 	put(s, 3);
 	for (size_t i = 0; i < 3; i++) {
@@ -229,7 +230,13 @@ test_parts(void **state)
 	assert_int_equal(ended(s, SPOOL_FREE, 0, 10), 1);
 	assert_int_equal(s->ends[0].seq, s->seqs[2]);
 	assert_string_equal(s->ends[0].kept, "{\"part\":2}");
-	spool_ended_seen(s->sp, SPOOL_FREE, s->ends[0].number);
+	/* Beyond it is nothing; who goes back finds it again. */
+	last = s->ends[0].number;
+	assert_int_equal(ended(s, SPOOL_FREE, last, 10), 0);
+	assert_int_equal(ended(s, SPOOL_FREE, last, 10), 0);
+	assert_int_equal(ended(s, SPOOL_FREE, 0, 10), 1);
+	assert_int_equal(s->ends[0].number, last);
+	spool_ended_seen(s->sp, SPOOL_FREE, last);
 	assert_int_equal(ended(s, SPOOL_TELL, 0, 10), 3);
 	spool_close(s->sp);
 	open_spool(s);

@@ -8,8 +8,8 @@
 #	$cloud->rules(put => [{ status => 503, times => 2 }]);
 #	$cloud->requests('PUT');       # [{ method, path, status, at, ... }]
 #
-# rules: token, sign => {status, delay}, put/head => [{ storage, status, code,
-# times, delay, headers, cut }], recipe => {...} over each recipe, edit => name
+# rules: token, sign => {status, delay}, put/head/delete => [{ storage, status,
+# code, times, delay, headers, cut }], recipe => {...} over each recipe, edit => name
 # of a sub below, expires, hosts => { STORAGE => [...] }, verify => {...},
 # part_size, reports => { status, refuse_status, refuse => NAME }: 422 for how the
 # gateway is, for a report of that upload; without it there are none (404).
@@ -278,7 +278,7 @@ sub _sign {
 	my (@out, %storages);
 	for my $u (@{ $in->{uploads} }) {
 		$storages{ $u->{storage} } = \@answers;
-		my $why = $r->{refuse}{ $u->{storage} } // $r->{refuse}{ $u->{device} };
+		my $why = $r->{refuse}{ $u->{storage} } // $r->{refuse}{ $u->{device} // '' };
 		push @out, { id => $u->{id}, $why ? (error => $why)
 		    : (recipe => $self->_recipe($u, $r)) };
 	}
@@ -304,6 +304,10 @@ sub _recipe {
 		$recipe{requests} = [$self->_request($u, $r, '', %head)];
 		$recipe{verify} = $r->{head_verify} // { size => JSON::PP::true,
 			header => 'X-Sha', digest => 'sha256-base64' };
+	} elsif ($step eq 'abort') {
+		$recipe{requests} = [$self->_request($u, $r,
+			"abort=$u->{kept}{upload}", method => 'DELETE',
+			body => undef, ok => [204])];
 	} elsif ($size && $u->{size} > $size) {
 		my $count = POSIX::ceil($u->{size} / $size);
 		if ($step eq 'part') {
@@ -381,6 +385,7 @@ sub _store {
 	}
 	my $etag = '"' . Digest::MD5::md5_hex($rq->{body}) . '"';
 	$etag = '"' . ('0' x 32) . '"' if $r->{lie};
+	return (204, {}) if exists $q{abort};
 	return (200, {}, "<R><UploadId>u-1&amp;2</UploadId></R>")
 	    if exists $q{begin};
 	if (defined $q{part}) {
