@@ -55,7 +55,7 @@ static const struct conf_key keys[] = {
 	{ "listen", "key_file", CONF_PATH, AT(key_file), NULL, NULL, NULL, NULL, RL,
 	  "private key of cert_file, PEM" },
 	{ "listen", "known_only", CONF_BOOL, AT(known_only), "no", NULL, NULL, NULL, RL,
-	  "take uploads only from addresses of [camera NAME] sections" },
+	  "take uploads only from cameras of [camera NAME] sections" },
 	{ "listen", "close_delimited", CONF_BOOL, AT(close_delimited), "no", NULL, NULL, NULL, RL,
 	  "take HTTP/1.0 bodies that only the end of the connection ends" },
 

@@ -33,6 +33,7 @@
 #define REALM "edgehaul"
 #define NONCE_MS (5 * 60 * 1000)
 #define PARAM_MAX 512
+#define PASSWORD_MAX 255
 #define USED_MAX 4096 /* 13 a second over five minutes */
 
 /* An answer that was taken. */
@@ -54,24 +55,45 @@ struct access {
 /* ---- password files -------------------------------------------------------
  */
 
-static char *
-read_password(const struct camera_conf *cam)
+/* Its first line; what is wrong with it, or NULL. */
+static const char *
+first_line(const char *path, char line[PASSWORD_MAX + 3])
 {
-	char line[256];
-	FILE *f = fopen(cam->password_file, "re");
+	FILE *f = fopen(path, "re");
+	const char *why = NULL;
+	size_t n;
 
-	if (f == NULL || fgets(line, sizeof(line), f) == NULL) {
-		log_error("[camera %s] password_file %s: %s: the camera is "
-			  "refused until it can be read",
-		    cam->name, cam->password_file,
-		    f == NULL ? strerror(errno) : "is empty");
-		if (f != NULL)
-			fclose(f);
-		return NULL;
+	if (f == NULL)
+		return strerror(errno);
+	errno = 0;
+	if (fgets(line, PASSWORD_MAX + 3, f) == NULL) {
+		line[0] = '\0';
+		if (ferror(f))
+			why = strerror(errno);
 	}
 	fclose(f);
-	line[strcspn(line, "\r\n")] = '\0';
-	return xstrdup(line);
+	n = strcspn(line, "\r\n");
+	line[n] = '\0';
+	if (why == NULL && n == 0)
+		why = "its first line is empty";
+	else if (n > PASSWORD_MAX)
+		why = "the password has over 255 octets";
+	return why;
+}
+
+char *
+access_read_password(const char *path, const char *camera)
+{
+	char line[PASSWORD_MAX + 3];
+	const char *why = first_line(path, line);
+	char *password = why == NULL ? xstrdup(line) : NULL;
+
+	OPENSSL_cleanse(line, sizeof(line));
+	if (why != NULL)
+		log_error("[camera %s] password_file %s: %s: the camera is "
+			  "refused until it is mended",
+		    camera, path, why);
+	return password;
 }
 
 struct access *
@@ -87,7 +109,8 @@ access_new(const struct gateway_conf *conf)
 	a->passwords = xcalloc(a->n + 1, sizeof(*a->passwords));
 	for (size_t i = 0; i < a->n; i++)
 		if (a->cameras[i].password_file != NULL)
-			a->passwords[i] = read_password(&a->cameras[i]);
+			a->passwords[i] = access_read_password(
+			    a->cameras[i].password_file, a->cameras[i].name);
 	return a;
 }
 
@@ -222,6 +245,33 @@ hash_joined(const EVP_MD *md, char out[65], const char *const *parts, size_t n)
 	hex_encode(sum, len, out);
 }
 
+/* Is the "uri" that was hashed this target? Who sent it in absolute-form may
+ * have hashed it so. */
+static bool
+same_target(const char *uri, const char *target)
+{
+	const char *path;
+
+	if (strcmp(uri, target) == 0)
+		return true;
+	if (strncasecmp(uri, "http://", 7) != 0 &&
+	    strncasecmp(uri, "https://", 8) != 0)
+		return false;
+	path = strchr(strchr(uri, ':') + 3, '/');
+	return path != NULL && strcmp(path, target) == 0;
+}
+
+/* Without telling by the time it takes where they differ, or in length. */
+static bool
+same_secret(const void *a, size_t a_n, const void *b, size_t b_n)
+{
+	uint8_t x[32], y[32];
+
+	return EVP_Digest(a, a_n, x, NULL, EVP_sha256(), NULL) == 1 &&
+	    EVP_Digest(b, b_n, y, NULL, EVP_sha256(), NULL) == 1 &&
+	    CRYPTO_memcmp(x, y, sizeof(x)) == 0;
+}
+
 static bool
 digest_fits(struct access *a, const char *user, const char *password,
     const char *method, const char *target, const char *list, int64_t now_ms,
@@ -248,7 +298,7 @@ digest_fits(struct access *a, const char *user, const char *password,
 		md = EVP_md5();
 	else
 		return false;
-	if (strcmp(name, user) != 0 || strcmp(uri, target) != 0 ||
+	if (strcmp(name, user) != 0 || !same_target(uri, target) ||
 	    !nonce_ours(a, nonce, now_ms, &at_ms, stale_out))
 		return false;
 	hash_joined(md, ha1, (const char *[]){ user, REALM, password }, 3);
@@ -260,8 +310,9 @@ digest_fits(struct access *a, const char *user, const char *password,
 		hash_joined(md, want, (const char *[]){ ha1, nonce, ha2 }, 3);
 	else
 		return false;
-	fits = strlen(response) == strlen(want) &&
-	    CRYPTO_memcmp(response, want, strlen(want)) == 0;
+	for (char *s = response; *s != '\0'; s++)
+		*s = (char)tolower((unsigned char)*s);
+	fits = same_secret(response, strlen(response), want, strlen(want));
 	*stale_out = fits && (*stale_out || used_before(a, response, at_ms));
 	return fits && !*stale_out;
 }
@@ -269,19 +320,30 @@ digest_fits(struct access *a, const char *user, const char *password,
 static bool
 basic_fits(const char *user, const char *password, const char *base64)
 {
+	char text[PARAM_MAX + 4], want[PARAM_MAX];
 	unsigned char got[PARAM_MAX];
-	char want[PARAM_MAX];
 	size_t n = strlen(base64), pad = 0;
+	bool fits;
 	int len;
 
 	snprintf(want, sizeof(want), "%s:%s", user, password);
-	if (n == 0 || n % 4 != 0 || n / 4 * 3 > sizeof(got))
+	if (n == 0 || n > PARAM_MAX)
 		return false;
-	while (pad < 2 && base64[n - 1 - pad] == '=')
+	memcpy(text, base64, n + 1);
+	if (text[n - 1] != '=') /* some leave the padding out */
+		while (n % 4 != 0)
+			text[n++] = '=';
+	while (pad < 2 && text[n - 1 - pad] == '=')
 		pad++;
-	len = EVP_DecodeBlock(got, (const unsigned char *)base64, (int)n);
-	return len >= 0 && (size_t)len - pad == strlen(want) &&
-	    CRYPTO_memcmp(got, want, strlen(want)) == 0;
+	len = n % 4 != 0
+	    ? -1
+	    : EVP_DecodeBlock(got, (const unsigned char *)text, (int)n);
+	fits =
+	    len >= 0 && same_secret(got, (size_t)len - pad, want, strlen(want));
+	OPENSSL_cleanse(got, sizeof(got));
+	OPENSSL_cleanse(text, sizeof(text));
+	OPENSSL_cleanse(want, sizeof(want));
+	return fits;
 }
 
 bool

@@ -34,5 +34,8 @@ bool access_fits(struct access *a, const char *user, const char *password,
     const char *method, const char *target, const char *authorization,
     int64_t now_ms, bool *stale_out);
 void access_nonce(struct access *a, int64_t now_ms, char out[49]);
+/* The password in a file, for free(); NULL: it cannot be read, is empty or too
+ * long, which is logged. */
+char *access_read_password(const char *path, const char *camera);
 
 #endif

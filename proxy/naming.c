@@ -130,6 +130,24 @@ claimed(const struct gateway_conf *conf, const char *device)
 	return NULL;
 }
 
+static bool
+any_password(const struct gateway_conf *conf)
+{
+	for (size_t i = 0; i < conf->cameras_n; i++)
+		if (conf->cameras[i].user != NULL)
+			return true;
+	return false;
+}
+
+static int
+unknown(const char **error_out, const char **hint_out)
+{
+	*error_out = "this address is not a known camera";
+	*hint_out = "add a [camera NAME] section with its address, or with a "
+		    "password for its name, or set [listen] known_only = no";
+	return 403;
+}
+
 int
 naming_make(const struct gateway_conf *conf, const char *target,
     const char *path, const char *address, bool name_optional,
@@ -138,12 +156,8 @@ naming_make(const struct gateway_conf *conf, const char *target,
 	const struct camera_conf *cam = gateway_conf_camera(conf, address);
 	char *clean, *device, *name;
 
-	if (cam == NULL && conf->known_only) {
-		*error_out = "this address is not a known camera";
-		*hint_out = "add a [camera NAME] section with its address, or "
-			    "set [listen] known_only = no";
-		return 403;
-	}
+	if (cam == NULL && conf->known_only && !any_password(conf))
+		return unknown(error_out, hint_out);
 	*hint_out = "send PUT /upload/DEVICE/NAME, percent-encoded UTF-8";
 	*error_out = bad_encoding(target);
 	if (*error_out != NULL)
@@ -156,6 +170,10 @@ naming_make(const struct gateway_conf *conf, const char *target,
 		free(clean);
 		*error_out = "the path has no file name at its end";
 		return 400;
+	}
+	if (cam == NULL && conf->known_only && claimed(conf, device) == NULL) {
+		free(clean);
+		return unknown(error_out, hint_out);
 	}
 	if (cam != NULL && device != NULL && strcmp(device, cam->name) != 0) {
 		free(clean);

@@ -7,12 +7,14 @@ use Digest::MD5 qw(md5_base64);
 use Digest::SHA qw(sha256_base64);
 use Edgehaul;
 use IPC::Open2;
+use MIME::Base64 qw(encode_base64);
 use Test::More;
 use Time::HiRes ();
 
 my $jpeg = jpeg();
 my $dir = Edgehaul->dir('cameras');
 spit("$dir/password", "s3cret: word\n");
+spit("$dir/blank", "\n");
 my $box = Edgehaul->gateway(signer => 'http://127.0.0.1:9', token => 't',
 	conf => {
 		spool => { max_size => '64 MB' },
@@ -21,6 +23,10 @@ my $box = Edgehaul->gateway(signer => 'http://127.0.0.1:9', token => 't',
 			max_upload => '50 KB' },
 		'camera gate' => { address => '127.0.0.7', user => 'gate',
 			password_file => "$dir/password" },
+		'camera roof' => { user => 'roof',
+			password_file => "$dir/password" },
+		'camera blank' => { user => 'blank',
+			password_file => "$dir/blank" },
 	});
 $box->proxy->start;
 
@@ -219,8 +225,10 @@ is(status(form_request('bad', 'x', 'multipart/form-data; boundary='
 	my @got;
 	wait_for(sub { @got = map { $_->{name} } grep { $_->{device} eq 'form-names' }
 		$box->queue_ls; @got == @names + 1 });
-	is($got[$_], $names[$_][1], "form: a name, $_: $names[$_][1]"
-		=~ s/[^ -~]/?/gr) for 0 .. $#names;
+	for my $name (map { $_->[1] } @names) {
+		ok((grep { $_ eq $name } @got),
+			"form: the name $name" =~ s/[^ -~]/?/gr);
+	}
 	is($r->{json}{uploads}[-1]{size}, 0, 'a part without a body is empty');
 	for (md5_base64($body), md5_base64('x')) {
 		my $before = accepted();
@@ -305,6 +313,16 @@ is(put('/upload/else/a', 'x', from => '127.0.0.6'), 403,
 reconfigure(listen => { known_only => 'yes' });
 is(put('/upload/x/a', 'x'), 403, 'known_only: others are refused');
 is(put('/upload/dock/c', 'x', from => '127.0.0.5'), 201, 'cameras are not');
+is(put('/upload/roof/c', 'x', from => '127.0.0.9'), 401,
+	'a name with a password is known when it gives it');
+is(put('/upload/roof/c', 'x', from => '127.0.0.9', headers =>
+	['Authorization: Basic ' . encode_base64('roof:s3cret: word', '')]), 201,
+	'from any address');
+is(put('/upload/blank/c', 'x', from => '127.0.0.9', headers =>
+	['Authorization: Basic ' . encode_base64('blank:', '')]), 401,
+	'an empty password file lets nobody in');
+like($box->proxy->log, qr/camera blank.*its first line is empty/,
+	'and the log says why');
 reconfigure(listen => { known_only => 'no' });
 
 # ---- passwords ---------------------------------------------------------------

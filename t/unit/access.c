@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 #include <openssl/evp.h>
 
@@ -66,6 +67,9 @@ test_basic(void **state)
 	assert_true(fits(a, "Basic Y2FtOnBhOnNzLCAid29yZA==", 0, &stale));
 	assert_true(fits(a, "basic  Y2FtOnBhOnNzLCAid29yZA==", 0, &stale));
 	assert_false(fits(a, "Basic Y2FtOnBhOnNzLCAid29yZQ==", 0, &stale));
+	assert_true(fits(a, "Basic Y2FtOnBhOnNzLCAid29yZA", 0, &stale));
+	assert_false(fits(a, "Basic Y2FtOnBhOnNzLCAid29yZA=", 0, &stale));
+	assert_false(fits(a, "Basic Y2FtOnBhOnNzLCAid29yZABBBB", 0, &stale));
 	assert_false(fits(a, "Basic Y2FtOnBhOnNz", 0, &stale));
 	assert_false(fits(a, "Basic ", 0, &stale));
 	assert_false(fits(a, "Basic !", 0, &stale));
@@ -111,6 +115,70 @@ test_digest(void **state)
 	access_free(b);
 }
 
+/* Spelt otherwise than most do. */
+static void
+test_spellings(void **state)
+{
+	struct gateway_conf conf = { 0 };
+	struct access *a = access_new(&conf);
+	const char *password = "pa:ss, \"word";
+	char nonce[49], header[1024], *s;
+	bool stale;
+
+	access_nonce(a, 1000, nonce);
+	digest(header, sizeof(header), EVP_md5(), "", password, nonce,
+	    "http://gateway:8080/upload/x y", true);
+	assert_true(fits(a, header, 2000, &stale)); /* absolute-form */
+	digest(header, sizeof(header), EVP_md5(), "", password, nonce,
+	    "http://gateway/upload/z", true);
+	assert_false(fits(a, header, 2000, &stale));
+	digest(header, sizeof(header), EVP_sha256(), ", algorithm=\"sha-256\"",
+	    password, nonce, "/upload/x y", true);
+	s = strstr(header, "response=\"") + 10;
+	for (; *s != '"'; s++)
+		if (*s >= 'a' && *s <= 'f')
+			*s = (char)(*s - 'a' + 'A');
+	assert_true(fits(a, header, 2000, &stale));
+	access_free(a);
+}
+
+static char *
+password_of(const char *text)
+{
+	char path[] = "/tmp/eh-access-XXXXXX", *password;
+	int fd = mkstemp(path);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+	close(fd);
+	password = access_read_password(path, "cam");
+	unlink(path);
+	return password;
+}
+
+static void
+test_password_files(void **state)
+{
+	char text[300], *p;
+
+	p = password_of("s3 cret\r\nnext\n");
+	assert_string_equal(p, "s3 cret");
+	free(p);
+	memset(text, 'x', sizeof(text));
+	text[255] = '\0';
+	p = password_of(text);
+	assert_string_equal(p, text);
+	free(p);
+	text[255] = 'x'; /* never cut: it would be another one */
+	text[256] = '\0';
+	assert_null(password_of(text));
+	assert_null(password_of(""));
+	assert_null(password_of("\n"));
+	assert_null(password_of("\r\nsecret\n"));
+	assert_null(access_read_password("/nonexistent/x", "cam"));
+	assert_null(access_read_password("/tmp", "cam"));
+}
+
 /* The same answer is taken once; others to the same nonce are taken. */
 static void
 test_replay(void **state)
@@ -153,6 +221,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_basic),
 		cmocka_unit_test(test_digest),
+		cmocka_unit_test(test_spellings),
+		cmocka_unit_test(test_password_files),
 		cmocka_unit_test(test_replay),
 	};
 
