@@ -100,6 +100,8 @@ for my $wrong (["client_ca_file = $dir/ca.pem", qr/for publish_address, with cer
 # ---- two signers over one PostgreSQL ----------------------------------------
 
 SKIP: {
+	skip('built without PostgreSQL (Debian: libpq-dev)', 6)
+	    if slurp(Edgehaul::top_builddir() . '/config.h') !~ /^#define HAVE_PQ 1/m;
 	need(6, 'postgresql', 'minisign');
 	my $pg = eval { Edgehaul->postgresql } or skip("postgresql: $@", 6);
 	my @two = map { Edgehaul->signer(conf => 'database = ' . $pg->uri) } 0, 1;
