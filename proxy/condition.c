@@ -11,52 +11,12 @@
 #include <string.h>
 #include <strings.h>
 
+#include "etag.h"
 #include "http_parser.h"
 #include "http_server.h"
 #include "spool.h"
 #include "url.h"
 #include "xalloc.h"
-
-struct etag {
-	const char *s; /* with its quotes */
-	size_t n;
-	bool weak;
-};
-
-/* The next of a list. 1: there is one. 0: the end. -EINVAL. */
-static int
-next_etag(const char **list, struct etag *out)
-{
-	const char *s = *list + strspn(*list, " \t,"), *end;
-
-	if (*s == '\0')
-		return 0;
-	out->weak = strncmp(s, "W/", 2) == 0;
-	s += out->weak ? 2 : 0;
-	if (*s != '"' || (end = strchr(s + 1, '"')) == NULL)
-		return -EINVAL;
-	out->s = s;
-	out->n = (size_t)(++end - s);
-	end += strspn(end, " \t");
-	if (*end != ',' && *end != '\0')
-		return -EINVAL;
-	*list = end;
-	return 1;
-}
-
-bool
-condition_readable(const char *list)
-{
-	struct etag tag;
-	unsigned n = 0;
-	int rc;
-
-	if (strcmp(list, "*") == 0)
-		return true;
-	while ((rc = next_etag(&list, &tag)) == 1)
-		n++;
-	return rc == 0 && n > 0;
-}
 
 static bool
 is_of(const struct etag *tag, const struct spool_item *it)
@@ -75,7 +35,7 @@ condition_lists(
 
 	if (strcmp(list, "*") == 0)
 		return n > 0;
-	while (next_etag(&list, &tag) == 1)
+	while (etag_next(&list, &tag) == 1)
 		for (size_t i = 0; i < n && !(strong && tag.weak); i++)
 			if (is_of(&tag, &items[i]))
 				return true;
@@ -109,8 +69,8 @@ condition_read(const struct http_request *rq, struct condition *out)
 	struct condition c = { joined(h, "If-Match"),
 		joined(h, "If-None-Match") };
 
-	if ((c.match != NULL && !condition_readable(c.match)) ||
-	    (c.none_match != NULL && !condition_readable(c.none_match))) {
+	if ((c.match != NULL && !etag_readable(c.match)) ||
+	    (c.none_match != NULL && !etag_readable(c.none_match))) {
 		condition_fini(&c);
 		return -EINVAL;
 	}

@@ -30,6 +30,5 @@ const char *condition_fails(
  * strong comparison, if so asked, a weak one is nobody's. "*": is there any? */
 bool condition_lists(
     const char *list, bool strong, const struct spool_item *items, size_t n);
-bool condition_readable(const char *list);
 
 #endif

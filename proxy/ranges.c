@@ -10,6 +10,7 @@
 #include <strings.h>
 #include <openssl/rand.h>
 
+#include "etag.h"
 #include "url.h"
 
 /* ---- Range --------------------------------------------------------------- */
@@ -149,26 +150,13 @@ ranges_if_range(const char *value, const char *etag)
 bool
 ranges_none_match(const char *value, const char *etag)
 {
-	size_t n = strlen(etag);
-	const char *s = value;
+	return value != NULL && etag_listed(value, false, etag);
+}
 
-	if (s == NULL)
-		return false;
-	if (strcmp(s, "*") == 0)
-		return true;
-	while (*(s += strspn(s, " \t,")) != '\0') {
-		const char *end;
-
-		if (strncmp(s, "W/", 2) == 0)
-			s += 2;
-		if (*s != '"' || (end = strchr(s + 1, '"')) == NULL)
-			return false;
-		end++;
-		if ((size_t)(end - s) == n && memcmp(s, etag, n) == 0)
-			return true;
-		s = end;
-	}
-	return false;
+bool
+ranges_match(const char *value, const char *etag)
+{
+	return value == NULL || etag_listed(value, true, etag);
 }
 
 /* ---- the body ------------------------------------------------------------ */

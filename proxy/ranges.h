@@ -1,7 +1,7 @@
 /*
  * ranges.h - which octets of a file a request asks for, and how they are framed
  *
- * Range, If-Range, If-None-Match (RFC 9110 sections 13.1.2, 13.1.5, 14) and
+ * Range, If-Range, If-Match, If-None-Match (RFC 9110 sections 13.1, 14) and
  * multipart/byteranges (14.6). What a body holds at any offset is computed, not
  * kept: an answer can go on from wherever its sending got to.
  */
@@ -39,6 +39,8 @@ enum ranges_kind ranges_parse(const char *value, uint64_t size,
 bool ranges_if_range(const char *value, const char *etag);
 /* Does If-None-Match (NULL: none) list it, by weak comparison, or "*"? */
 bool ranges_none_match(const char *value, const char *etag);
+/* Does If-Match list it, by strong comparison, or "*"? NULL: no condition. */
+bool ranges_match(const char *value, const char *etag);
 
 /* The body of an answer: one run of octets, or a multipart of several. */
 struct ranges_body {

@@ -16,6 +16,7 @@
 #include <event2/event.h>
 
 #include "clock.h"
+#include "etag.h"
 #include "http_server.h"
 #include "json.h"
 #include "limit.h"
@@ -550,29 +551,36 @@ api_etag(struct api_call *c, int64_t version)
 	c->etag = xasprintf("\"%lld\"", (long long)version);
 }
 
-/* Does a list of entity tags ("*" too) have this version's? */
+/* What cannot be read is refused, as its sender relies on it. */
 static bool
-has_etag(const char *list, int64_t version)
+readable(struct api_call *c, const char *name, const char *list)
 {
-	char *tag = xasprintf("\"%lld\"", (long long)version);
-	bool found = strcmp(list, "*") == 0 || strstr(list, tag) != NULL;
-
-	free(tag);
-	return found;
+	if (list == NULL || etag_readable(list))
+		return true;
+	problem_set(&c->problem, 400,
+	    "Send the ETag as it was received, with its quotation marks, or *.",
+	    "%s is no list of entity tags", name);
+	return false;
 }
 
 int
 api_precondition(struct api_call *c, int64_t version)
 {
 	bool exists = version != 0;
+	char tag[32];
 
-	if (c->if_match != NULL && (!exists || !has_etag(c->if_match, version)))
+	snprintf(tag, sizeof(tag), "\"%lld\"", (long long)version);
+	if (!readable(c, "If-Match", c->if_match) ||
+	    !readable(c, "If-None-Match", c->if_none_match))
+		return -ECANCELED;
+	if (c->if_match != NULL &&
+	    (!exists || !etag_listed(c->if_match, true, tag)))
 		problem_set(&c->problem, 412,
 		    "GET it again and apply your change to what it is now.",
 		    exists ? "It has been changed meanwhile"
 			   : "There is none of this name");
 	else if (c->if_none_match != NULL && exists &&
-	    has_etag(c->if_none_match, version))
+	    etag_listed(c->if_none_match, false, tag))
 		problem_set(&c->problem, 412,
 		    "Take another name, or leave out If-None-Match.",
 		    "There is one of this name already");

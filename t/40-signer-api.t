@@ -93,6 +93,13 @@ isnt($r->{headers}{etag}, $etag, 'the ETag changes');
 $r = call('PUT', '/v1/storages/s3', json => \%s3,
     headers => { 'if-match' => $etag });
 is($r->{status}, 412, 'If-Match with an old ETag does not');
+$etag = call('GET', '/v1/storages/s3')->{headers}{etag};
+is(call('PUT', '/v1/storages/s3', json => \%s3, headers => {
+	'if-match' => "W/$etag" })->{status}, 412, 'nor does a weak one');
+problem(call('PUT', '/v1/storages/s3', json => \%s3, headers => { %$_ }), 400,
+    undef, join ' ', 'a condition that cannot be read:', %$_)
+    for { 'if-match' => $etag =~ tr/"//dr }, { 'if-none-match' => 'junk' };
+is(call('GET', '/v1/storages/s3')->{headers}{etag}, $etag, 'nothing was changed');
 
 # What GET shows can be sent back.
 my $shown = call('GET', '/v1/storages/s3')->{json};

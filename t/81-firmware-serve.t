@@ -81,6 +81,15 @@ sub firmware { $box->get('/-/status.json')->{json}{firmware} }
 	is(sha256_hex($r->{body}), $f->{sha256}, 'never encoded');
 	$r = ask('m1', headers => { 'If-None-Match' => "W/\"$f->{sha256}\"" });
 	is($r->{status}, 304, 'If-None-Match');
+	$r = ask('m1', headers => { 'If-Match' => "\"$f->{sha256}\"" },
+		range => '0-9');
+	is($r->{status}, 206, 'If-Match of what it is');
+	for my $tag ("W/\"$f->{sha256}\"", '"another"') {
+		$r = ask('m1', headers => { 'If-Match' => $tag,
+			'If-None-Match' => "\"$f->{sha256}\"" });
+		is("$r->{status} " . length $r->{body}, '412 0',
+			'If-Match of what it is not goes first');
+	}
 	$r = ask('m1', path => '/firmware/b/' . '0' x 64);
 	is($r->{status}, 404, 'an unknown hash');
 	$r = ask('m1', path => '/firmware/b/xyz');

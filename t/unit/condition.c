@@ -9,6 +9,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "etag.h"
 #include "spool.h"
 
 #define A "\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\""
@@ -60,11 +61,11 @@ test_readable(void **state)
 		"*, " A, A ", *", "w/" A, "W/", "\"a\"b" };
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-		if (condition_readable(bad[i]))
+		if (etag_readable(bad[i]))
 			fail_msg("taken: %s", bad[i]);
-	assert_true(condition_readable("*"));
-	assert_true(condition_readable("\"\""));
-	assert_true(condition_readable(", W/\"a\" ,\"*\""));
+	assert_true(etag_readable("*"));
+	assert_true(etag_readable("\"\""));
+	assert_true(etag_readable(", W/\"a\" ,\"*\""));
 }
 
 int

@@ -155,6 +155,11 @@ test_conditions(void **state)
 	assert_false(ranges_none_match("ab12", tag));
 	assert_false(ranges_none_match("\"ab12", tag));
 	assert_false(ranges_none_match("", tag));
+	assert_true(ranges_match(NULL, tag));
+	assert_true(ranges_match("*", tag));
+	assert_true(ranges_match("\"x\", \"ab12\"", tag));
+	assert_false(ranges_match("W/\"ab12\"", tag));
+	assert_false(ranges_match("\"ab1\"", tag));
 }
 
 /* The whole body from pieces that each begin where `step` octets were taken. */
