@@ -18,6 +18,7 @@ struct camera_conf {
 	char *address;                     /* addresses or networks */
 	char *storage;                     /* NULL: that of [upload] */
 	int64_t priority, expect_every_ms; /* CONF_NONE */
+	int64_t repeat_window_ms;          /* CONF_NONE; 0: that of [spool] */
 	/* 0: those of [limits] */
 	int64_t max_upload, waiting_per_device, uploads_per_minute;
 	struct conf_share share; /* no octets and no percentage: the same */

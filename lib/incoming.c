@@ -241,7 +241,7 @@ incoming_new(struct event_base *base, const struct layout *l,
 	assert(in->sha256 != NULL);
 	in->next_seq = opt->next_seq;
 	in->next_temp = 1;
-	in->repeat = repeat_new(opt->repeat_window_ms);
+	in->repeat = repeat_new();
 	TAILQ_INIT(&in->work);
 	TAILQ_INIT(&in->finished);
 	TAILQ_INIT(&in->fresh);
@@ -408,6 +408,7 @@ incoming_commit(struct spool_upload *u, const struct spool_meta *meta,
 	u->item->name = xstrdup(meta->name);
 	u->item->type = xstrdup(meta->type);
 	u->item->address = xstrdup(meta->address);
+	u->repeat_window_ms = meta->repeat_window_ms;
 	u->item->received_wall_ms = clock_wall_ms();
 	submit(u, COMMIT);
 }

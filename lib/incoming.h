@@ -22,7 +22,6 @@ struct incoming_options {
 	unsigned committers;
 	bool sync_single;
 	uint64_t next_seq;
-	int64_t repeat_window_ms;
 	/*
 	 * On a committer thread, in order of seq and without gaps: this item
 	 * is durable (takes its texts), or item is NULL: the number `seq` was

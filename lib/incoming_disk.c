@@ -244,8 +244,9 @@ check_digests(struct spool_upload *u)
 	    (checksum_differs(u->want, CHECKSUM_SHA256, u->item->sha256) ||
 		!checksum_fits(u->sums)))
 		return -EBADMSG;
-	if (!repeat_find(in->repeat, u->item->device, u->item->name,
-		u->item->sha256, clock_ms(), &seq))
+	if (u->repeat_window_ms <= 0 ||
+	    !repeat_find(in->repeat, u->item->device, u->item->name,
+		u->item->sha256, clock_ms() - u->repeat_window_ms, &seq))
 		return 0;
 	layout_id(in->l->epoch, seq, u->item->id);
 	return -EEXIST;

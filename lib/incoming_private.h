@@ -38,6 +38,7 @@ struct spool_upload {
 	int64_t begun_ms;
 	struct pieces held;
 	size_t held_n;
+	int64_t repeat_window_ms; /* from the commit on */
 	void (*on_room)(int rc, void *arg);
 	void *room_arg;
 	void (*fn)(int rc, const struct spool_item *it, void *arg);

@@ -23,17 +23,15 @@ struct entry {
 };
 
 struct repeat {
-	int64_t window_ms;
 	pthread_mutex_t mutex;
 	struct entry sets[SETS][WAYS];
 };
 
 struct repeat *
-repeat_new(int64_t window_ms)
+repeat_new(void)
 {
 	struct repeat *r = xcalloc(1, sizeof(*r));
 
-	r->window_ms = window_ms;
 	pthread_mutex_init(&r->mutex, NULL);
 	return r;
 }
@@ -66,19 +64,16 @@ set_of(struct repeat *r, const char *device, const char *name,
 
 bool
 repeat_find(struct repeat *r, const char *device, const char *name,
-    const uint8_t sha256[32], int64_t now_ms, uint64_t *seq_out)
+    const uint8_t sha256[32], int64_t since_ms, uint64_t *seq_out)
 {
 	bool found = false;
 	uint8_t tag[16];
-	struct entry *e;
+	struct entry *e = set_of(r, device, name, sha256, tag);
 
-	if (r->window_ms <= 0)
-		return false;
-	e = set_of(r, device, name, sha256, tag);
 	pthread_mutex_lock(&r->mutex);
 	for (int i = 0; i < WAYS; i++) {
 		if (e[i].seq == 0 || memcmp(e[i].tag, tag, 16) != 0 ||
-		    now_ms - e[i].at_ms > r->window_ms)
+		    e[i].at_ms < since_ms)
 			continue;
 		*seq_out = e[i].seq;
 		found = true;
@@ -94,8 +89,6 @@ repeat_add(struct repeat *r, const char *device, const char *name,
 	struct entry *e, *oldest;
 	uint8_t tag[16];
 
-	if (r->window_ms <= 0)
-		return;
 	e = set_of(r, device, name, sha256, tag);
 	pthread_mutex_lock(&r->mutex);
 	oldest = e;

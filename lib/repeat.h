@@ -12,11 +12,11 @@
 
 struct repeat;
 
-struct repeat *repeat_new(int64_t window_ms);
+struct repeat *repeat_new(void);
 void repeat_free(struct repeat *r);
-/* Was this device, name and content made durable within the window? */
+/* Was this device, name and content made durable since then? */
 bool repeat_find(struct repeat *r, const char *device, const char *name,
-    const uint8_t sha256[32], int64_t now_ms, uint64_t *seq_out);
+    const uint8_t sha256[32], int64_t since_ms, uint64_t *seq_out);
 void repeat_add(struct repeat *r, const char *device, const char *name,
     const uint8_t sha256[32], int64_t now_ms, uint64_t seq);
 

@@ -360,7 +360,6 @@ open_writer(struct spool *sp)
 {
 	struct incoming_options io = { .committers = sp->opt.committers,
 		.sync_single = sp->opt.sync_single,
-		.repeat_window_ms = sp->opt.repeat_window_ms,
 		.on_durable = on_durable,
 		.arg = sp,
 		.read_only = &sp->read_only,

@@ -48,7 +48,6 @@ struct spool_options {
 	uint64_t free_floor; /* octets of the file system to leave free */
 	uint64_t max_upload;
 	uint64_t share, share_files; /* see spool_set_share() */
-	int64_t repeat_window_ms;    /* 0: repeats are not recognised */
 	int64_t scrub_pause_ms;      /* between two items that are read back, to
 					find damage early; 0: they are not */
 	/*
@@ -103,6 +102,7 @@ void spool_close(struct spool *sp);
 
 struct spool_meta {
 	const char *device, *name, *type, *address;
+	int64_t repeat_window_ms; /* 0: repeats are not recognised */
 };
 
 /*

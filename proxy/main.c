@@ -176,7 +176,6 @@ open_spool(struct proxy *px)
 		.index_size = c->index_size > 0 ? (uint64_t)c->index_size : 0,
 		.sync_single = c->sync_order == SYNC_SINGLE,
 		.max_upload = UINT64_MAX, /* upload.c knows the camera's */
-		.repeat_window_ms = c->repeat_window_ms,
 		.on_behind = on_behind,
 		.behind_arg = px,
 		.scrub_pause_ms =

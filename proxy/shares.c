@@ -66,3 +66,12 @@ shares_same_name(const struct gateway_conf *conf, const struct camera_conf *cam)
 	return cam != NULL && cam->on_same_name != 0 ? cam->on_same_name - 1
 						     : conf->on_same_name;
 }
+
+int64_t
+shares_repeat_window_ms(
+    const struct gateway_conf *conf, const struct camera_conf *cam)
+{
+	if (cam == NULL || cam->repeat_window_ms == 0)
+		return conf->repeat_window_ms;
+	return cam->repeat_window_ms == CONF_NONE ? 0 : cam->repeat_window_ms;
+}

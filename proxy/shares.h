@@ -24,5 +24,8 @@ void shares_least(
 /* SAME_NAME_... for uploads of cam. */
 int shares_same_name(
     const struct gateway_conf *conf, const struct camera_conf *cam);
+/* How long a file that is sent again is a repeat; 0: never. */
+int64_t shares_repeat_window_ms(
+    const struct gateway_conf *conf, const struct camera_conf *cam);
 
 #endif

@@ -35,6 +35,7 @@
 #include "log.h"
 #include "naming.h"
 #include "proxy.h"
+#include "shares.h"
 #include "spool.h"
 #include "url.h"
 #include "upload_private.h"
@@ -290,7 +291,7 @@ commit_files(struct upload *up)
 		struct file *f = up->files[i];
 		struct spool_meta meta = { up->who.device, upload_file_name(f),
 			f->type != NULL ? f->type : up->type,
-			http_request_peer(up->rq) };
+			http_request_peer(up->rq), up->repeat_window_ms };
 
 		u = f->u;
 		f->u = NULL;
@@ -543,6 +544,7 @@ upload_new(struct proxy *px, struct http_request *rq, struct naming *who)
 	up->max = (uint64_t)(who->camera != NULL && who->camera->max_upload > 0
 		? who->camera->max_upload
 		: px->conf->max_upload);
+	up->repeat_window_ms = shares_repeat_window_ms(px->conf, who->camera);
 	up->t0 = clock_ms();
 	http_request_on_done(rq, on_done, up);
 	return up;

@@ -49,6 +49,7 @@ struct upload {
 	unsigned files_n, commits, behind;   /* behind: of its files */
 	struct event *nudge;                 /* while behind; or NULL */
 	uint64_t size, received, max, asked; /* size: UINT64_MAX unknown */
+	int64_t repeat_window_ms;
 	unsigned evictions;
 	int64_t t0;
 	bool refused;

@@ -20,7 +20,7 @@ my $box = Edgehaul->gateway(signer => 'http://127.0.0.1:9', token => 't',
 		spool => { max_size => '64 MB' },
 		limits => { head_timeout => '2 s' },
 		'camera dock' => { address => '127.0.0.5 127.0.0.6',
-			max_upload => '50 KB' },
+			max_upload => '50 KB', repeat_window => 'none' },
 		'camera gate' => { address => '127.0.0.7', user => 'gate',
 			password_file => "$dir/password" },
 		'camera roof' => { user => 'roof',
@@ -272,6 +272,15 @@ is(put('/upload/d/odd', 'abc', headers => ['Digest: sha-256:'
 	is($again->{json}{id}, $first->{json}{id}, 'and the same upload');
 	is($again->{headers}{etag}, '"' . sha256_hex($jpeg) . '"', 'ETag');
 	is(put('/upload/r2/same.jpg', $jpeg), 201, 'not of another device');
+	is(put('/upload/dock/same.jpg', 'x', from => '127.0.0.5'), 201,
+		"a camera's repeat_window = none: the first") for 1, 2;
+	reconfigure(spool => { repeat_window => '0 s' });
+	is(put('/upload/r/same.jpg', $jpeg), 201, 'repeat_window = 0 s: 201');
+	reconfigure(spool => { repeat_window => '10 min' },
+		'camera dock' => { address => '127.0.0.5 127.0.0.6',
+			max_upload => '50 KB', repeat_window => '1 h' });
+	is(put('/upload/dock/same.jpg', 'x', from => '127.0.0.5'), 200,
+		"a camera's repeat_window = 1 h");
 	ok(wait_for(sub { put('/upload/r/same.jpg', 'y' . rand,
 		headers => ['If-None-Match: *']) == 412 }),
 		'If-None-Match: * while one of that name waits: 412');
