@@ -74,6 +74,47 @@ is((backup('--verify'))[0], 0, 'byte for byte');
 is($rgw->object('acme-spare', 'firmware/cam-x/stable/manifest.json')->{body},
     $rgw->object('acme-firmware', 'firmware/cam-x/stable/manifest.json')->{body}, 'the newest manifest');
 
+# While a publisher replaces the manifest again and again: what is in the backup
+# afterwards fits its signature. Both pairs are what the command put there.
+{
+	edgehaul('refresh');
+	my $at = 'firmware/cam-x/stable/manifest';
+	my %pair = map { my $n = $_; ($n => [map { $rgw->object('acme-firmware', "$at-$n.json$_")->{body} }
+		'', '.minisig']) } 1, 2;
+	my $put = sub { $rgw->request('PUT', "/acme-firmware/$at.json$_[0]", [], $_[1]) };
+	my $stop = Edgehaul->dir . '/stop';
+	my $pid = fork // die;
+	if ($pid == 0) {
+		for (my $n = 1; !-e $stop; $n = 3 - $n) {
+			$put->('', $pair{$n}[0]);
+			$put->('.minisig', $pair{$n}[1]);
+		}
+		require POSIX;
+		POSIX::_exit(0);
+	}
+	my (%fits, $bad);
+	for (1 .. 6) {
+		my ($rc, undef, $err) = backup();
+		$bad = $err if $rc != 0;
+		my ($m, $sig) = map { $rgw->object('acme-spare', "$at.json$_")->{body} } '', '.minisig';
+		$fits{ (grep { $pair{$_}[0] eq $m && $pair{$_}[1] eq $sig } 1, 2)[0] // 'neither' }++;
+	}
+	spit($stop, '');
+	waitpid $pid, 0;
+	$put->('', $pair{2}[0]);
+	$put->('.minisig', $pair{2}[1]);
+	is($bad, undef, 'backup while it is published');
+	ok(!$fits{neither}, 'the manifest of the backup always fits its signature')
+	    or diag(json_encode(\%fits));
+	is((backup())[0], 0, 'backup');
+	is($rgw->object('acme-spare', "$at.json")->{body}, $pair{2}[0], 'the newest in the end');
+	# One that is no signature of the command's is no reason to lose what is there.
+	$put->('.minisig', 'rubbish');
+	isnt((backup())[0], 0, 'rubbish is told');
+	is($rgw->object('acme-spare', "$at.json.minisig")->{body}, $pair{2}[1], 'and not copied');
+	$put->('.minisig', $pair{2}[1]);
+}
+
 # ---- gateway and device ---------------------------------------------------
 
 my $gw = Edgehaul->gateway(signer => $signer->url, token => $token, name => 'gw-1', conf => {
