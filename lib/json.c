@@ -329,6 +329,8 @@ text_fault(const char *s, size_t n, size_t max)
 		return "NUL in the text";
 	if (!json_utf8(s, n))
 		return "not UTF-8";
+	if (n >= 3 && memcmp(s, "\xef\xbb\xbf", 3) == 0)
+		return "begins with a byte order mark: save it without";
 	if (!scan_value(&sc))
 		return sc.why;
 	skip_blanks(&sc);

@@ -274,7 +274,7 @@ read_hw(struct reader *r, const cJSON *o, struct manifest_release *rel)
 	{
 		const char *s = cJSON_GetStringValue(v);
 
-		if (s == NULL || !text_ok(s, 1))
+		if (s == NULL || !firmware_hw_ok(s))
 			return bad(r,
 			    "hw must be names of 1 to %d printable "
 			    "characters without blanks",
@@ -560,6 +560,12 @@ only(const char *s, size_t max, const char *set)
 	size_t n = strlen(s);
 
 	return n >= 1 && n <= max && s[0] != '.' && strspn(s, set) == n;
+}
+
+bool
+firmware_hw_ok(const char *s)
+{
+	return text_ok(s, 1);
 }
 
 #define LOWER "abcdefghijklmnopqrstuvwxyz0123456789._-"

@@ -74,6 +74,8 @@ bool firmware_product_ok(const char *s);
 bool firmware_version_ok(const char *s);
 /* A file's name: [A-Za-z0-9._+-]{1,128}, no leading dot, not "*.slices". */
 bool firmware_name_ok(const char *s);
+/* Of a hardware: 1 to 64 printable characters of ASCII without blanks. */
+bool firmware_hw_ok(const char *s);
 /*
  * Precedence by Semantic Versioning 2.0.0 section 11 (a leading "v", missing
  * minor or patch, up to 8 parts and zeros before numbers are accepted, build

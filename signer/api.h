@@ -116,8 +116,9 @@ void api_etag(struct api_call *c, int64_t version);
 int api_not_found(struct api_call *c, const char *what, const char *hint);
 /* The gateway that calls; 403 and -EACCES if it is blocked or was deleted. */
 int api_gateway(struct store_txn *t, struct api_call *c, struct gateway *g_out);
-/* Rows of a list's page, by the query's limit: 1 to 1000, else 100. */
-int64_t api_page_size(const struct api_call *c);
+/* Rows of a list's page, by the query's limit: 1 to 1000; without one 100.
+ * -EINVAL: it is none, and the problem tells. */
+int api_page_size(struct api_call *c, int64_t *n_out);
 /* Close a page: `after` of the next one, or NULL if this is the last. */
 void api_page_next(struct api_call *c, const char *after);
 /* Ask for a credential of a storage to be fetched. The call runs again when it

@@ -141,9 +141,18 @@ on_row(const char *id, const char *doc, size_t n, void *arg)
 static int
 get_audit(struct store_txn *t, struct api_call *c)
 {
-	struct page p = { .left = api_page_size(c) };
-	int rc;
+	struct page p = { .more = false };
+	int rc = api_page_size(c, &p.left);
 
+	if (rc != 0)
+		return rc;
+	if (c->after != NULL && c->after[0] != '\0' &&
+	    (strlen(c->after) != 16 ||
+		strspn(c->after, "0123456789abcdef") != 16)) {
+		problem_field(&c->problem, "", "The next of the page before.",
+		    "The parameter after is no place in the audit log.");
+		return -EINVAL;
+	}
 	c->answer = cJSON_CreateObject();
 	p.items = cJSON_AddArrayToObject(c->answer, "items");
 	rc = store_scan(t, KIND_AUDIT, c->who.tenant, c->after, on_row, &p);

@@ -85,9 +85,11 @@ on_gateway(const char *id, const char *doc, size_t n, void *arg)
 static int
 list_gateways(struct store_txn *t, struct api_call *c)
 {
-	struct list l = { .t = t, .c = c, .left = api_page_size(c) };
-	int rc;
+	struct list l = { .t = t, .c = c };
+	int rc = api_page_size(c, &l.left);
 
+	if (rc != 0)
+		return rc;
 	c->answer = cJSON_CreateObject();
 	l.items = cJSON_AddArrayToObject(c->answer, "items");
 	rc = store_scan(

@@ -3,16 +3,28 @@
  */
 #include "api.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 #include "json.h"
 
-int64_t
-api_page_size(const struct api_call *c)
+int
+api_page_size(struct api_call *c, int64_t *n_out)
 {
-	int64_t n = c->limit != NULL ? strtoll(c->limit, NULL, 10) : 0;
+	char *end;
+	int64_t n;
 
-	return n >= 1 && n <= 1000 ? n : 100;
+	*n_out = 100;
+	if (c->limit == NULL)
+		return 0;
+	n = strtoll(c->limit, &end, 10);
+	if (*end != '\0' || end == c->limit || n < 1 || n > 1000) {
+		problem_field(&c->problem, "", "For example ?limit=1000.",
+		    "The parameter limit must be a number from 1 to 1000.");
+		return -EINVAL;
+	}
+	*n_out = n;
+	return 0;
 }
 
 void

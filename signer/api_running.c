@@ -150,11 +150,11 @@ on_paged(const char *id, const char *doc, size_t n, void *arg)
 static int
 get_running(struct store_txn *t, struct api_call *c)
 {
-	struct page p = { .left = api_page_size(c),
-		.product = c->param[0],
-		.channel = c->param[1] };
+	struct page p = { .product = c->param[0], .channel = c->param[1] };
 	int rc = firmware_names(c);
 
+	if (rc == 0)
+		rc = api_page_size(c, &p.left);
 	if (rc != 0)
 		return rc;
 	c->answer = cJSON_CreateObject();

@@ -125,10 +125,10 @@ firmware_take_hw(
 		char pointer[32];
 
 		snprintf(pointer, sizeof(pointer), "/hw/%d", i++);
-		if (!cJSON_IsString(e) || !device_ok(e->valuestring) ||
-		    strlen(e->valuestring) > 64)
+		if (!cJSON_IsString(e) || !firmware_hw_ok(e->valuestring))
 			problem_field(p, pointer,
-			    "1 to 64 octets without slashes and controls.",
+			    "1 to 64 printable characters of ASCII without "
+			    "blanks.",
 			    "This is no name of a hardware.");
 		else if (among != NULL && !in_texts(among, e->valuestring))
 			problem_field(p, pointer,

@@ -406,6 +406,9 @@ do {
 	push @audit, @{ $r->{items} };
 	$after = $r->{next};
 } while (defined $after);
+problem(call('GET', "/v1/audit?$_"), 422, '', "the audit log, $_")
+    for 'limit=x', 'limit=0', 'limit=1001', 'after=next';
+problem(call('GET', '/v1/gateways?limit=-1'), 422, '', 'a page of gateways');
 ok((grep { $_->{action} eq 'storage.replace' && ($_->{before}{region} // '')
 	eq 'eu-central-1' && ($_->{after}{region} // '') eq 'eu-west-1' } @audit),
     'the audit log has before and after');

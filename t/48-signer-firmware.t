@@ -37,6 +37,9 @@ like(errors($r), qr{\Q$_\E}, "told: $_") for '/publicKey ', '/publicKeys ',
 call(422, 'PUT', '/cam-x', json => { %product, storage => 'none' });
 call(422, 'PUT', '/CAM', json => \%product);
 call(422, 'PUT', '/cam-x', json => { publicKeys => ['RWnonsense'] });
+# A name that no manifest could have later, when all is uploaded.
+call(422, 'PUT', '/cam-x', json => { %product, hw => [$_] })
+    for 'rev A', "\x{e9}1", 'x' x 65, '';
 call(404, 'GET', '/cam-x');
 call(404, 'GET', '/cam-x/stable');
 call(201, 'PUT', '/cam-x', json => \%product);

@@ -60,6 +60,8 @@ test_bad(void **state)
 		{ "1e", "not a number" },
 		{ "1e999", "a number is too large" },
 		{ "NaN", "not JSON" },
+		{ "\xef\xbb\xbf{}",
+		    "begins with a byte order mark: save it without" },
 		{ "tru", "not JSON" },
 		{ "'a'", "not JSON" },
 		{ "\"a", "a string does not end" },
