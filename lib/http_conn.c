@@ -243,10 +243,17 @@ step_hello(struct conn *c)
 	if (c->blocked || !hello_may(c))
 		return false;
 	rc = io_hello(c);
-	if (rc < 0)
-		conn_go(c, CONN_DEAD);
-	else if (rc > 0)
+	if (rc > 0) {
 		conn_go(c, CONN_IDLE);
+	} else if (rc == -EPROTO) {
+		io_plain(c);
+		conn_go(c, CONN_IDLE);
+		refuse(c, 400,
+		    "plain HTTP came to the port for TLS: use https://, or "
+		    "the plain port");
+	} else if (rc < 0) {
+		conn_go(c, CONN_DEAD);
+	}
 	return rc != 0;
 }
 

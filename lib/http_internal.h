@@ -277,8 +277,10 @@ void io_queue_file(struct conn *c, int fd, uint64_t off, uint64_t n);
 void io_unqueue(struct conn *c);
 /* Send what is queued, a few hundred KiB at most. true: nothing is left. */
 bool io_flush(struct conn *c);
-/* TLS handshake. 1: done. 0: goes on. -1: failed. */
+/* TLS handshake. 1: done. 0: goes on. -EPROTO: the peer speaks HTTP without
+ * TLS. -EIO: failed, which was told. */
 int io_hello(struct conn *c);
+void io_plain(struct conn *c);    /* go on without TLS */
 void io_shutdown(struct conn *c); /* our side of the connection */
 void io_close(struct conn *c);
 /* Has the peer reset or left (not: shut down its side)? */

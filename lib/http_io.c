@@ -25,6 +25,7 @@
 #include <openssl/ssl.h>
 #include <linux/sockios.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -386,20 +387,48 @@ io_flush(struct conn *c)
 
 /* ---- the ends of a connection -------------------------------------------- */
 
+/* Why no handshake came about: for whoever looks after the device. A peer that
+ * just went, as scanners do, is nothing to tell. */
+static int
+hello_failed(struct conn *c, unsigned long error)
+{
+	const char *why = ERR_reason_error_string(error);
+	char text[120];
+
+	if (ERR_GET_LIB(error) == ERR_LIB_SSL &&
+	    ERR_GET_REASON(error) == SSL_R_HTTP_REQUEST)
+		return -EPROTO;
+	if (error == 0 || ERR_GET_LIB(error) == ERR_LIB_SYS)
+		return -EIO;
+	snprintf(text, sizeof(text), "no TLS handshake: %s",
+	    why != NULL ? why : "unknown reason");
+	server_tell(c->hs, conn_peer(c), 0, text);
+	return -EIO;
+}
+
 int
 io_hello(struct conn *c)
 {
+	unsigned long error;
 	int rc;
 
 	ERR_clear_error();
 	rc = SSL_do_handshake(c->ssl);
 	if (rc == 1)
 		return 1;
+	error = ERR_peek_error();
 	if (tls_error(c, rc) != -EAGAIN)
-		return -1;
+		return hello_failed(c, error);
 	if (SSL_want_write(c->ssl))
 		watch_room(c);
 	return 0;
+}
+
+void
+io_plain(struct conn *c)
+{
+	SSL_free(c->ssl);
+	c->ssl = NULL;
 }
 
 void

@@ -231,6 +231,8 @@ request_octet(
 {
 	if (method && i > 0 && c == ' ')
 		return 0;
+	if (i == 0 && c == 0x16) /* a handshake record */
+		return http_no(400, "TLS came to a port for plain HTTP", why);
 	if (method && !(http_classes[c] & HTTP_TOKEN))
 		return http_no(400, "not a request line", why);
 	if (method && i == HTTP_METHOD_MAX)

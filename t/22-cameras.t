@@ -451,7 +451,7 @@ sub through_tls {
 	return $got // '';
 }
 SKIP: {
-	need(8, 'openssl', 'curl');
+	need(12, 'openssl', 'curl');
 	certificate('first.lan');
 	my $tls = Edgehaul->gateway(signer => 'http://127.0.0.1:9',
 		token => 't', conf => { listen => { tls_address => '127.0.0.1:0',
@@ -474,6 +474,16 @@ SKIP: {
 			body => $got, json => $json && Edgehaul::json_decode($json) },
 			@files), '', "TLS: a form cut each $step octets");
 	}
+	my $big = 'PUT /upload/tls/plain HTTP/1.1\r\nHost: x\r\nContent-Length: '
+	    . "3000000\r\n\r\n" . 'x' x 3_000_000;
+	my $r = Edgehaul::request_bytes($at, $big, quiet => 0.3, timeout => 10);
+	is($r->{answers}[0]{status}, 400, 'plain HTTP on the TLS port: 400');
+	like($r->{answers}[0]{json}{error}, qr{use https://}, 'what to do');
+	ok($r->{closed}, 'and the connection ends');
+	Edgehaul->run('openssl', 's_client', '-tls1_1', '-cipher',
+		'ALL:@SECLEVEL=0', '-connect', $at);
+	like($tls->proxy->log, qr/status=0: no TLS handshake: \w/,
+		'a handshake that fails is told, with why');
 	my $held = through_tls_open($at);
 	certificate('second.lan');
 	$tls->proxy->reload;
