@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,6 +57,19 @@ take_pair(struct args *a, const char *s, char sep, struct pair *list, size_t *n)
 	return 0;
 }
 
+/* A slip of the pen would be signed for in vain. */
+static bool
+is_method(const char *s)
+{
+	static const char *const methods[] = { "PUT", "GET", "HEAD", "POST",
+		"DELETE" };
+
+	for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++)
+		if (strcmp(s, methods[i]) == 0)
+			return true;
+	return false;
+}
+
 static int
 take_option(struct args *a, int c, const char *value)
 {
@@ -65,7 +79,7 @@ take_option(struct args *a, int c, const char *value)
 		return 0;
 	case 'm':
 		a->method = value;
-		return 0;
+		return is_method(value) ? 0 : -EINVAL;
 	case 'k':
 		a->key = value;
 		return 0;
@@ -97,12 +111,18 @@ parse(int argc, char **argv, struct args *a)
 		{ "expires", required_argument, NULL, 'e' },
 		{ NULL, 0, NULL, 0 },
 	};
-	int c;
+	int c, i = 0;
 
 	optind = 0;
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1)
-		if (take_option(a, c, optarg) != 0)
-			return -EINVAL;
+	while ((c = getopt_long(argc, argv, "", options, &i)) != -1) {
+		if (take_option(a, c, optarg) == 0)
+			continue;
+		if (c != '?')
+			fprintf(stderr,
+			    "edgehaul-signer: --%s cannot be '%s'\n",
+			    options[i].name, optarg);
+		return -EINVAL;
+	}
 	return optind == argc && a->storage != NULL && a->method != NULL
 	    ? 0
 	    : -EINVAL;
@@ -145,6 +165,18 @@ print_problem(const struct problem *p)
 	}
 	if (p->errors == NULL)
 		fprintf(stderr, "edgehaul-signer: %s\n", p->title);
+}
+
+static void
+print_warnings(const struct storage *s)
+{
+	const cJSON *e;
+
+	cJSON_ArrayForEach(e, s->warnings)
+	{
+		fprintf(
+		    stderr, "edgehaul-signer: warning: %s\n", e->valuestring);
+	}
 }
 
 static int
@@ -213,6 +245,7 @@ command_sign(int argc, char **argv)
 	if (storage_parse(&env, "offline", "offline", doc, &p, &s) != 0) {
 		print_problem(&p);
 	} else {
+		print_warnings(s);
 		rc = print_signed(s, &a);
 		storage_free(s);
 	}

@@ -464,6 +464,14 @@ is(json_decode($out)->{headers}{'X-A'}, 'b', 'headers to be sent');
 is((Edgehaul::Daemon->run(@offline, '--expires', 'P8D'))[0], 65, 'too long');
 is((Edgehaul::Daemon->run(@offline, '--header', "X: a\nb"))[0], 65, 'no header');
 is((Edgehaul::Daemon->run($s->{program}, 'sign'))[0], 64, 'no arguments');
+for my $wrong ([method => 'put'], [at => '20260230T030405Z'], [expires => '5m'],
+    [query => 'x'], [header => 'x']) {
+	my ($rc, $out, $err) = Edgehaul::Daemon->run(@offline,
+	    "--$wrong->[0]", $wrong->[1]);
+	is("$rc$out", 64, "--$wrong->[0] $wrong->[1]");
+	like($err, qr/^edgehaul-signer: --$wrong->[0] cannot be '$wrong->[1]'/,
+	    'which is told');
+}
 is((Edgehaul::Daemon->run($s->{program}, '--config', "$s->{dir}/signer.conf",
 	    'token', 'create', '--tenant', 'acme', '--role', 'boss'))[0], 64,
     'no such role');
