@@ -14,7 +14,7 @@
 #include "xalloc.h"
 
 #define DAEMON "edgehaul-proxy"
-#define PAGE 500
+#define PAGE 200
 
 /* The text under key for a terminal, "-" if there is none. malloc'd. */
 static char *

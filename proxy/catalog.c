@@ -142,6 +142,22 @@ index_blobs(struct catalog *cat)
 	qsort(cat->blobs, cat->blobs_n, sizeof(*cat->blobs), by_hash);
 }
 
+static int
+by_name(const void *a, const void *b)
+{
+	const struct manifest *x = (*(const struct catalog_item *const *)a)->m;
+	const struct manifest *y = (*(const struct catalog_item *const *)b)->m;
+	int order = strcmp(x->product, y->product);
+
+	return order != 0 ? order : strcmp(x->channel, y->channel);
+}
+
+static int
+by_text(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
 static void
 load_products(struct catalog *cat, struct cache *c)
 {
@@ -178,6 +194,11 @@ catalog_load(struct cache *c, const struct catalog *old,
 		return rc;
 	}
 	load_products(cat, c);
+	if (cat->items_n > 0)
+		qsort(cat->items, cat->items_n, sizeof(*cat->items), by_name);
+	if (cat->products_n > 0)
+		qsort(cat->products, cat->products_n, sizeof(*cat->products),
+		    by_text);
 	index_blobs(cat);
 	*cat_out = cat;
 	return 0;
@@ -198,15 +219,41 @@ catalog_free(struct catalog *cat)
 	free(cat);
 }
 
+struct wanted {
+	const char *product, *channel; /* NULL: any */
+};
+
+static int
+is_item(const void *key, const void *item)
+{
+	const struct wanted *w = key;
+	const struct manifest *m =
+	    (*(const struct catalog_item *const *)item)->m;
+	int order = strcmp(w->product, m->product);
+
+	return order != 0 || w->channel == NULL
+	    ? order
+	    : strcmp(w->channel, m->channel);
+}
+
+static const struct catalog_item *
+search(const struct catalog *cat, const struct wanted *w)
+{
+	struct catalog_item *const *it = NULL;
+
+	if (cat != NULL && cat->items_n > 0)
+		it = bsearch(
+		    w, cat->items, cat->items_n, sizeof(*cat->items), is_item);
+	return it != NULL ? *it : NULL;
+}
+
 const struct catalog_item *
 catalog_find(
     const struct catalog *cat, const char *product, const char *channel)
 {
-	for (size_t i = 0; cat != NULL && i < cat->items_n; i++)
-		if (strcmp(cat->items[i]->m->product, product) == 0 &&
-		    strcmp(cat->items[i]->m->channel, channel) == 0)
-			return cat->items[i];
-	return NULL;
+	const struct wanted w = { product, channel };
+
+	return search(cat, &w);
 }
 
 const struct catalog_blob *
@@ -231,11 +278,10 @@ catalog_blob(const struct catalog *cat, const uint8_t sha256[32])
 bool
 catalog_knows(const struct catalog *cat, const char *product)
 {
-	for (size_t i = 0; cat != NULL && i < cat->products_n; i++)
-		if (strcmp(cat->products[i], product) == 0)
-			return true;
-	for (size_t i = 0; cat != NULL && i < cat->items_n; i++)
-		if (strcmp(cat->items[i]->m->product, product) == 0)
-			return true;
-	return false;
+	const struct wanted w = { product, NULL };
+
+	return search(cat, &w) != NULL ||
+	    (cat != NULL && cat->products_n > 0 &&
+		bsearch(&product, cat->products, cat->products_n,
+		    sizeof(*cat->products), by_text) != NULL);
 }

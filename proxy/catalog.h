@@ -32,11 +32,11 @@ struct catalog_blob {
 	const struct manifest_file *file;
 };
 struct catalog {
-	struct catalog_item **items;
+	struct catalog_item **items; /* by product, channel */
 	size_t items_n;
 	struct catalog_blob *blobs; /* by sha256 */
 	size_t blobs_n;
-	char **products; /* the policy */
+	char **products; /* the policy; sorted */
 	size_t products_n;
 };
 

@@ -34,6 +34,8 @@
 
 #define READERS 2
 #define OPEN_AGAIN_MS 5000
+#define TAKE_IN 500 /* devices, in one turn of the loop */
+#define PAGE_MAX 200
 
 /* ---- the catalog --------------------------------------------------------- */
 
@@ -117,43 +119,36 @@ load_catalog(struct firmware *fw)
 
 /* ---- opening ------------------------------------------------------------- */
 
-struct row {
-	char *id, *json;
-	int64_t seen;
-};
 struct opening {
 	struct firmware *fw;
 	char *dir, *why;
 	uint64_t limit;
 	int rc;
 	struct cache *cache;
-	struct row *rows;
-	size_t rows_n;
+	struct fleet_device **devices;
+	size_t devices_n, at; /* at: taken in up to there */
 };
 
 static int
 on_row(const char *id, const char *json, void *arg)
 {
 	struct opening *o = arg;
-	cJSON *v = cJSON_Parse(json);
-	struct row *r;
+	struct fleet_device *d = fleet_parse(id, json);
 
-	o->rows = xrealloc(o->rows, (o->rows_n + 1) * sizeof(*o->rows));
-	r = &o->rows[o->rows_n++];
-	r->id = xstrdup(id);
-	r->json = xstrdup(json);
-	r->seen = 0;
-	json_int(v, "seen", 0, INT64_MAX, &r->seen);
-	cJSON_Delete(v);
-	return o->rows_n < FLEET_MAX ? 0 : 1;
+	if (d == NULL)
+		return 0;
+	o->devices =
+	    xrealloc(o->devices, (o->devices_n + 1) * sizeof(*o->devices));
+	o->devices[o->devices_n++] = d;
+	return o->devices_n < FLEET_MAX ? 0 : 1;
 }
 
 static int
 by_seen(const void *a, const void *b)
 {
-	const struct row *x = a, *y = b;
+	const struct fleet_device *const *x = a, *const *y = b;
 
-	return x->seen < y->seen ? -1 : x->seen > y->seen;
+	return (*x)->seen < (*y)->seen ? -1 : (*x)->seen > (*y)->seen;
 }
 
 static void
@@ -165,28 +160,36 @@ run_open(void *arg)
 	if (o->rc != 0)
 		return;
 	cache_device_each(o->cache, NULL, on_row, o);
-	if (o->rows_n > 0)
-		qsort(o->rows, o->rows_n, sizeof(*o->rows), by_seen);
+	if (o->devices_n > 0)
+		qsort(o->devices, o->devices_n, sizeof(*o->devices), by_seen);
 }
 
+static void
+run_nothing(void *arg)
+{
+}
+
+/* Take in the devices of before, some at each turn of the loop; nothing is
+ * served meanwhile. */
 static void
 on_opened(void *arg)
 {
 	struct opening *o = arg;
 	struct firmware *fw = o->fw;
 
+	for (size_t n = 0; n < TAKE_IN && o->at < o->devices_n; n++)
+		fleet_adopt(fw->fleet, o->devices[o->at++]);
+	if (o->at < o->devices_n) {
+		pool_run(fw->disk, run_nothing, on_opened, o);
+		return;
+	}
 	fw->opening = false;
 	fw->open_at_ms = clock_ms() + OPEN_AGAIN_MS;
 	if (o->rc != 0)
 		log_error("firmware cache %s: %s: firmware is not served",
 		    o->dir, o->why != NULL ? o->why : strerror(-o->rc));
 	fw->cache = o->cache;
-	for (size_t i = 0; i < o->rows_n; i++) {
-		fleet_restore(fw->fleet, o->rows[i].id, o->rows[i].json);
-		free(o->rows[i].id);
-		free(o->rows[i].json);
-	}
-	free(o->rows);
+	free(o->devices);
 	free(o->dir);
 	free(o->why);
 	free(o);
@@ -524,5 +527,7 @@ on_firmware_devices(struct http_request *rq, void *arg)
 	http_reply_json(rq, 200,
 	    fleet_page_json(px->firmware->fleet,
 		http_request_query_get(rq, "after"),
-		n < 1 || n > 1000 ? 100 : (unsigned)n));
+		n < 1              ? 100
+		    : n > PAGE_MAX ? PAGE_MAX
+				   : (unsigned)n));
 }

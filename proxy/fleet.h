@@ -19,6 +19,8 @@
 struct cache;
 struct catalog;
 struct fleet;
+struct fleet_product;
+struct fleet_version;
 struct pool;
 
 struct fleet_device {
@@ -33,13 +35,19 @@ struct fleet_device {
 	char *fetched_version; /* NULL: fetched nothing */
 	int64_t seen, offered_at, fetched_at;
 	int64_t since; /* here, by this process; 0: it was known before */
-	unsigned products, full; /* asked for; times fetched whole */
+	unsigned products, full;          /* asked for; times fetched whole */
+	struct fleet_product *in_product; /* where it is counted */
+	struct fleet_version *in_version;
+	bool counted;
 };
 
 struct fleet *fleet_new(struct pool *disk, struct cache **cache);
 void fleet_free(struct fleet *f); /* NULL is accepted */
-/* A row of the index; the longest silent first. */
-void fleet_restore(struct fleet *f, const char *id, const char *json);
+/* A row of the index as a device, on any thread; NULL: it is none. */
+struct fleet_device *fleet_parse(const char *id, const char *json);
+/* Take it in, the longest silent first. Takes d. */
+void fleet_adopt(struct fleet *f, struct fleet_device *d);
+void fleet_device_free(struct fleet_device *d); /* NULL is accepted */
 /* Once a second: write what has changed, at most each 2 s. */
 void fleet_tick(struct fleet *f, const struct catalog *cat);
 /* Write all of it, at the end. */
@@ -74,7 +82,8 @@ void fleet_installed(
 void fleet_withdrawn(struct fleet *f, struct fleet_device *d);
 
 cJSON *fleet_device_json(const struct fleet_device *d);
-/* {devices, versions: [{product, version, devices}]}; at most 100 versions. */
+/* {devices, versions: [{product, version, devices}]}: the 100 versions that
+ * most devices run, these first. */
 cJSON *fleet_summary_json(const struct fleet *f);
 /* A page: up to n devices behind the one of that id (NULL: from the first), in
  * the order of when they were seen, newest first: {devices: [], next}. */
