@@ -138,22 +138,19 @@ cut_params(struct http_request *rq)
 		copy[rq->params[i].at + rq->params[i].n] = '\0';
 }
 
-/* "GET HEAD" "PUT" to "GET, HEAD, PUT" */
+/* "GET HEAD" and "HEAD PUT" to "GET, HEAD, PUT" */
 static void
 add_allow(char *allow, size_t size, const char *list)
 {
-	char *o = allow + strlen(allow);
+	while (*list != '\0') {
+		size_t n = strcspn(list, " "), have = strlen(allow);
 
-	if (o != allow && o + 2 < allow + size) {
-		*o++ = ',';
-		*o++ = ' ';
+		if (memmem(allow, have, list, n) == NULL &&
+		    have + n + 3 <= size)
+			snprintf(allow + have, size - have, "%s%.*s",
+			    have > 0 ? ", " : "", (int)n, list);
+		list += n + (list[n] == ' ');
 	}
-	for (; *list != '\0' && o + 3 < allow + size; list++) {
-		if (*list == ' ')
-			*o++ = ',';
-		*o++ = *list;
-	}
-	*o = '\0';
 }
 
 void

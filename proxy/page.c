@@ -220,6 +220,13 @@ on_reserved_path(struct http_request *rq, void *arg)
 	    "send PUT /upload/DEVICE/NAME");
 }
 
+void
+on_page_nothing(struct http_request *rq, void *arg)
+{
+	http_reply_error(rq, 404, "nothing is here",
+	    "see /-/status.json, /-/health, /-/metrics and /-/uploads/ID");
+}
+
 static void
 images_told(struct proxy *px, const char *msg, size_t n)
 {

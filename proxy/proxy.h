@@ -53,6 +53,7 @@ void on_queue(struct http_request *rq, void *proxy);
 void on_check(struct http_request *rq, void *proxy);
 void on_check_start(struct http_request *rq, void *proxy);
 void on_reserved_path(struct http_request *rq, void *proxy);
+void on_page_nothing(struct http_request *rq, void *proxy);
 /* A datagram of the agent: "status {json}", or "images [json]", a page of
  * what was saved per camera. */
 void page_agent_told(struct proxy *px, const char *msg, size_t n);

@@ -65,6 +65,10 @@ my @rows = (
 		201],
 	(map { ["an upload to $_", "PUT $_ $h$one", 405] }
 		qw(/firmware /firmware/ /firmware/x /- /-/ /-/x /%2d)),
+	(map { ["nothing at $_", "GET $_ $h\r\n", 404] }
+		qw(/firmware /firmware/ /firmware/x /- /-/ /-/x)),
+	['a method that nothing has',
+		"DELETE /firmware/check $h\r\n", 405],
 	['a path without a device', "PUT /alone.jpg $h$one", 201],
 );
 my $kept = 0;
@@ -78,7 +82,9 @@ for (@rows) {
 	is("@got" . ($close && !$r->{closed} ? ' open' : ''), $want, $what);
 	$kept += grep { $_->{status} == 201 } @{ $r->{answers} // [] };
 	is($r->{answers}[0]{headers}{allow}, 'PUT, POST', 'with Allow')
-	    if $what =~ /on an upload path/;
+	    if $what =~ /on an upload path$/;
+	is($r->{answers}[0]{headers}{allow}, 'GET, HEAD, PUT, POST',
+		'Allow has each method once') if $octets =~ /DELETE .firmware/;
 }
 is($box->ledger->{accepted}, $kept, 'kept is what was answered 201');
 ok(wait_for(sub { (grep { $_->{name} eq 'alone.jpg' } $box->queue_ls)[0] }),
