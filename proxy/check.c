@@ -231,14 +231,29 @@ reply_status(struct check *c)
 	}
 }
 
+/* Is JSON asked for (RFC 9110 section 12.5.1)? ";q=0" says that it is not. */
+static bool
+wants_json(const char *accept)
+{
+	static const char type[] = "application/json";
+	const char *s = accept != NULL ? strcasestr(accept, type) : NULL;
+	double q = 1;
+
+	if (s == NULL)
+		return false;
+	for (s += sizeof(type) - 1; *s != '\0' && *s != ','; s++)
+		if ((*s == 'q' || *s == 'Q') && s[1] == '=')
+			q = strtod(s + 2, NULL);
+	return q > 0;
+}
+
 static void
 reply(struct check *c)
 {
 	const char *accept = http_request_header(c->rq, "Accept");
 	const char *r = http_request_query_get(c->rq, "r");
 	bool status = r != NULL && strcmp(r, "1") == 0;
-	bool json =
-	    accept != NULL && strstr(accept, "application/json") != NULL;
+	bool json = wants_json(accept);
 
 	make_etag(c, status ? "r" : json ? "json" : "text");
 	http_reply_header(c->rq, "Cache-Control", "no-cache");
@@ -254,6 +269,15 @@ reply(struct check *c)
 		reply_json(c);
 	else
 		reply_lines(c);
+}
+
+/* A parameter of the query; what is empty is as if it were not there. */
+static const char *
+asked(struct http_request *rq, const char *name)
+{
+	const char *s = http_request_query_get(rq, name);
+
+	return s != NULL && *s != '\0' ? s : NULL;
 }
 
 /* ---- the decision -------------------------------------------------------- */
@@ -333,10 +357,8 @@ decide(struct check *c)
 
 	c->item = catalog_find(fw->catalog, c->product, c->channel);
 	c->device = fleet_asks(fw->fleet, c->id, http_request_peer(rq),
-	    c->product, c->channel, http_request_query_get(rq, "hw"),
-	    http_request_query_get(rq, "v"), "check");
-	firmware_decide(
-	    fw, c->device, c->item, http_request_query_get(rq, "c"), &c->offer);
+	    c->product, c->channel, asked(rq, "hw"), asked(rq, "v"), "check");
+	firmware_decide(fw, c->device, c->item, asked(rq, "c"), &c->offer);
 	if (c->item == NULL)
 		ask_agent(c);
 	else
@@ -354,13 +376,11 @@ on_firmware_check(struct http_request *rq, void *arg)
 {
 	struct proxy *px = arg;
 	struct check c = { .fw = px->firmware, .rq = rq, .channel = "stable" };
-	const char *ch = http_request_query_get(rq, "ch");
+	const char *ch = asked(rq, "ch");
 
-	c.id = http_request_query_get(rq, "id");
-	c.product = http_request_query_get(rq, "p");
-	if (c.id != NULL && *c.id == '\0')
-		c.id = NULL;
-	if (ch != NULL && *ch != '\0')
+	c.id = asked(rq, "id");
+	c.product = asked(rq, "p");
+	if (ch != NULL)
 		c.channel = ch;
 	strcpy(c.asof, "never");
 	if (firmware_refuses(c.fw, rq, c.id))

@@ -73,6 +73,14 @@ sub republish {
 	is(scalar @{ $j->{files} }, 1, 'its file');
 	is($j->{files}[0]{sha1}, $f->{sha1}, 'with all hashes');
 	cmp_ok($j->{age}, '<', 60, 'how old that is');
+	for (['Application/JSON;q=0.9, text/plain', 1], ['*/*', 0],
+		['text/plain, application/json; q=0', 0]) {
+		my ($accept, $json) = @$_;
+		$r = check($q, headers => { Accept => $accept });
+		is($r->{headers}{'content-type'} eq 'application/json' ? 1 : 0,
+			$json, "Accept: $accept");
+	}
+	is(said("$q&c=&ch="), 'update 1.2.0', 'what is empty is not asked for');
 	$r = check("$q&r=1");
 	is($r->{status}, 302, 'r=1: 302');
 	is($r->{headers}{location},
