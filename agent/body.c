@@ -3,236 +3,70 @@
  *
  * One lock guards the line of bodies that have room for a piece, and each
  * body's ring. A body is in the line or with one thread, never both; file and
- * digests belong to whoever has it, so they need no lock. A rewind or close
- * while a thread has it is left as a note (restart, dead) that the thread
- * follows when it comes back. The loop is told by an eventfd.
+ * digests belong to whoever has it, so they need no lock (body_work.c). A
+ * rewind or close while a thread has it is left as a note (restart, dead) that
+ * the thread follows when it comes back. The loop is told by an eventfd, once
+ * for all that is news when it looks.
  */
-#include "body.h"
+#include "body_private.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/queue.h>
 #include <unistd.h>
 #include <event2/event.h>
-#include <openssl/evp.h>
 
 #include "xalloc.h"
 
 #define STACK (96 * 1024)
 
-struct body_hash {
-	EVP_MD_CTX *sha;
-	uint64_t at; /* octets of the upload it covers */
-};
-
-struct piece {
-	char *data;
-	size_t n, used;
-};
-
-struct body {
-	struct body_pool *pool;
-	struct spool_item it; /* a copy: a thread may outlive the owner's */
-	uint64_t offset, end; /* the range */
-	enum recipe_digest kind;
-	bool hash_only;
-	bool other; /* fd is not of the spool's file */
-	void (*on_ready)(void *arg);
-	void *arg;
-
-	/* the thread's that has it */
-	int fd;
-	uint64_t at;                   /* next octet to read */
-	struct body_hash *hash, *base; /* base: as of offset, for rewinds */
-	EVP_MD_CTX *range;
-
-	/* under the lock */
-	TAILQ_ENTRY(body) line, news;
-	bool in_line, busy, in_news, restart, dead, waiting;
-	unsigned in_a_row; /* pieces read without a turn of others */
-	struct piece ring[BODY_PIECES];
-	unsigned first, pieces;
-	uint64_t given; /* octets given out since offset */
-	int state;      /* body_state() */
-	uint8_t digest[32];
-	size_t digest_n;
-};
-
-TAILQ_HEAD(body_list, body);
-
-struct body_pool {
-	pthread_mutex_t lock;
-	pthread_cond_t more;
-	struct body_list line, news;
-	bool stop;
-	struct spool *sp;
-	int wake;
-	struct event *ev;
-	unsigned pieces, threads_n;
-	pthread_t *threads;
-};
-
-/* ---- digests ------------------------------------------------------------- */
-
-static EVP_MD_CTX *
-md_new(const EVP_MD *md)
-{
-	EVP_MD_CTX *c = EVP_MD_CTX_new();
-
-	if (c == NULL || EVP_DigestInit_ex(c, md, NULL) != 1)
-		abort(); /* out of memory, as in xalloc.c */
-	return c;
-}
-
-static struct body_hash *
-hash_new(const struct body_hash *from)
-{
-	struct body_hash *h = xcalloc(1, sizeof(*h));
-
-	h->sha = md_new(EVP_sha256());
-	if (from != NULL) {
-		if (EVP_MD_CTX_copy_ex(h->sha, from->sha) != 1)
-			abort(); /* out of memory, as in xalloc.c */
-		h->at = from->at;
-	}
-	return h;
-}
-
-void
-body_hash_free(struct body_hash *h)
-{
-	if (h == NULL)
-		return;
-	EVP_MD_CTX_free(h->sha);
-	free(h);
-}
-
-/* ---- what a thread does with a body -------------------------------------- */
-
-/* Back to the range's start, or to where hashing must begin. */
+/* The octets of a piece are no longer needed. One of a whole body's size serves
+ * the next one; all go with the last body. Locked. */
 static void
-begin(struct body *b)
+give_back(struct body_pool *p, struct body_piece *x)
 {
-	struct body_hash *h = hash_new(b->base);
-
-	body_hash_free(b->hash);
-	b->hash = h;
-	b->at = h->at;
-	EVP_MD_CTX_free(b->range);
-	b->range = b->kind == DIGEST_NONE
-	    ? NULL
-	    : md_new(b->kind == DIGEST_MD5 ? EVP_md5() : EVP_sha256());
+	if (x->data != NULL && x->size == p->whole_max &&
+	    p->spare_n < BODY_SPARE)
+		p->spare[p->spare_n++] = x->data;
+	else
+		free(x->data);
+	*x = (struct body_piece){ 0 };
 }
 
-static int
-read_full(int fd, char *p, size_t n, uint64_t at)
+static void
+free_spare(struct body_pool *p)
 {
-	while (n > 0) {
-		ssize_t got = pread(fd, p, n, (off_t)at);
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got < 0)
-			return -errno;
-		if (got == 0)
-			return -EBADMSG; /* shorter than it was */
-		p += got;
-		at += (uint64_t)got;
-		n -= (size_t)got;
-	}
-	return 0;
+	while (p->spare_n > 0)
+		free(p->spare[--p->spare_n]);
 }
 
-/* At the end: does the whole fit? */
-static int
-finish(struct body *b, uint8_t digest[32], size_t *digest_n)
-{
-	uint8_t whole[EVP_MAX_MD_SIZE];
-	unsigned n = 0;
-	struct body_hash *h;
-
-	if (b->range != NULL) {
-		EVP_DigestFinal_ex(b->range, digest, &n);
-		*digest_n = n;
-	}
-	if (b->end != b->it.offer_size)
-		return 1;
-	h = hash_new(b->hash); /* the original may go on or be taken */
-	EVP_DigestFinal_ex(h->sha, whole, NULL);
-	body_hash_free(h);
-	return memcmp(whole, b->it.offer_sha256, 32) == 0 ? 1 : -EBADMSG;
-}
-
-/*
- * Read the next piece and hash it. 0: p->data (malloc'd) is for the sender, or
- * NULL if it lies before the range. *state_out: the body's new state.
- */
-static int
-next_piece(struct body *b, struct piece *p, int *state_out)
-{
-	uint64_t stop = b->at < b->offset ? b->offset : b->end;
-	size_t n =
-	    stop - b->at < BODY_PIECE ? (size_t)(stop - b->at) : BODY_PIECE;
-	bool ours = b->at >= b->offset;
-	int rc = 0;
-
-	*p = (struct piece){ .data = xmalloc(n + 1), .n = n };
-	if (b->fd < 0)
-		rc = b->other ? -EIO
-			      : spool_open_body(b->pool->sp, &b->it, &b->fd);
-	if (rc == 0)
-		rc = read_full(b->fd, p->data, n, b->at);
-	if (rc != 0) {
-		free(p->data);
-		p->data = NULL;
-		return rc;
-	}
-	b->at += n;
-	EVP_DigestUpdate(b->hash->sha, p->data, n);
-	b->hash->at += n;
-	if (ours && b->range != NULL)
-		EVP_DigestUpdate(b->range, p->data, n);
-	if (b->at == b->offset && b->offset > 0 &&
-	    (b->base == NULL || b->base->at < b->offset)) {
-		body_hash_free(b->base);
-		b->base = hash_new(b->hash);
-	}
-	if (!ours || b->hash_only || n == 0) {
-		free(p->data);
-		p->data = NULL;
-	}
-	if (b->at == b->end)
-		*state_out = finish(b, b->digest, &b->digest_n);
-	return 0;
-}
-
+/* Locked. */
 static void
 body_free(struct body *b)
 {
+	struct body_pool *p = b->pool;
+
 	if (b->fd >= 0)
 		close(b->fd);
 	body_hash_free(b->hash);
 	body_hash_free(b->base);
 	EVP_MD_CTX_free(b->range);
 	for (unsigned i = 0; i < BODY_PIECES; i++)
-		free(b->ring[i].data);
-	spool_item_fini(&b->it);
+		give_back(p, &b->ring[i]);
+	if (--p->bodies == 0)
+		free_spare(p);
 	free(b);
 }
 
 static void
 drop_pieces(struct body *b)
 {
-	for (unsigned i = 0; i < BODY_PIECES; i++) {
-		free(b->ring[i].data);
-		b->ring[i] = (struct piece){ 0 };
-	}
+	for (unsigned i = 0; i < BODY_PIECES; i++)
+		give_back(b->pool, &b->ring[i]);
 	b->first = b->pieces = 0;
 	b->given = 0;
 	b->state = 0;
@@ -244,13 +78,15 @@ tell(struct body *b)
 {
 	struct body_pool *p = b->pool;
 	uint64_t one = 1;
+	bool awake;
 
 	b->waiting = false;
 	if (b->in_news)
 		return;
 	b->in_news = true;
+	awake = !TAILQ_EMPTY(&p->news);
 	TAILQ_INSERT_TAIL(&p->news, b, news);
-	if (write(p->wake, &one, sizeof(one)) != sizeof(one))
+	if (!awake && write(p->wake, &one, sizeof(one)) != sizeof(one))
 		return; /* the counter is full: the loop is awake */
 }
 
@@ -261,16 +97,35 @@ has_work(const struct body *b)
 	    b->pieces < b->pool->pieces;
 }
 
+static void
+stand_in_line(struct body *b, bool first)
+{
+	b->in_line = true;
+	b->pool->line_n++;
+	if (first)
+		TAILQ_INSERT_HEAD(&b->pool->line, b, line);
+	else
+		TAILQ_INSERT_TAIL(&b->pool->line, b, line);
+}
+
+static void
+leave_line(struct body *b)
+{
+	b->in_line = false;
+	b->pool->line_n--;
+	TAILQ_REMOVE(&b->pool->line, b, line);
+}
+
 /* Stand in line if there is something to do. Locked. */
 static void
 queue(struct body *b)
 {
 	if (!has_work(b))
 		return;
-	b->in_line = true;
 	b->in_a_row = 0;
-	TAILQ_INSERT_TAIL(&b->pool->line, b, line);
-	pthread_cond_signal(&b->pool->more);
+	stand_in_line(b, false);
+	if (b->pool->line_n == 1) /* who takes it calls one more for the rest */
+		pthread_cond_signal(&b->pool->more);
 }
 
 /* The same for a thread that had it and now takes the first in line itself:
@@ -279,69 +134,93 @@ queue(struct body *b)
 static void
 go_on(struct body *b)
 {
+	bool first;
+
 	if (!has_work(b))
 		return;
-	b->in_line = true;
-	if (++b->in_a_row < BODY_PIECES) {
-		TAILQ_INSERT_HEAD(&b->pool->line, b, line);
-		return;
-	}
-	b->in_a_row = 0;
-	TAILQ_INSERT_TAIL(&b->pool->line, b, line);
+	first = ++b->in_a_row < BODY_PIECES;
+	if (!first)
+		b->in_a_row = 0;
+	stand_in_line(b, first);
 }
 
 /* A thread is back with a piece. Locked. */
 static void
-put_back(struct body *b, struct piece *p, int rc, int state)
+put_back(struct body_work *w)
 {
+	struct body *b = w->b;
+
 	b->busy = false;
 	if (b->dead) {
-		free(p->data);
+		give_back(b->pool, &w->piece);
 		body_free(b);
 		return;
 	}
 	if (b->restart) {
-		free(p->data);
+		give_back(b->pool, &w->piece);
 		go_on(b);
 		return;
 	}
-	if (p->data != NULL)
-		b->ring[(b->first + b->pieces++) % BODY_PIECES] = *p;
-	b->state = rc != 0 ? rc : state;
+	if (w->piece.data != NULL)
+		b->ring[(b->first + b->pieces++) % BODY_PIECES] = w->piece;
+	b->state = w->rc != 0 ? w->rc : w->state;
 	go_on(b);
-	if (b->waiting && (p->data != NULL || b->state != 0) &&
+	if (b->waiting && (w->piece.data != NULL || b->state != 0) &&
 	    (!b->hash_only || b->state != 0))
 		tell(b);
+}
+
+/* The first in line; behind one that is whole others that are. Locked. */
+static size_t
+take(struct body_pool *p, struct body_work w[BODY_TOGETHER])
+{
+	struct body *b;
+	size_t n = 0;
+
+	while (n < BODY_TOGETHER && (b = TAILQ_FIRST(&p->line)) != NULL &&
+	    (n == 0 || (w[0].b->whole && b->whole))) {
+		leave_line(b);
+		b->busy = true;
+		w[n++] = (struct body_work){ .b = b, .restart = b->restart };
+		b->restart = false;
+	}
+	return n;
+}
+
+/* Those of whole bodies that are worth it begin with a buffer. Locked. */
+static void
+lend(struct body_pool *p, struct body_work *w, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (w[i].b->whole && w[i].b->end > BODY_PIECE) {
+			w[i].piece.size = p->whole_max;
+			if (p->spare_n > 0)
+				w[i].piece.data = p->spare[--p->spare_n];
+		}
 }
 
 static void *
 run(void *arg)
 {
 	struct body_pool *p = arg;
+	struct body_work w[BODY_TOGETHER];
+	size_t n;
 
 	pthread_mutex_lock(&p->lock);
-	for (;;) {
-		struct body *b = TAILQ_FIRST(&p->line);
-		struct piece piece;
-		int rc, state = 0;
-
-		if (p->stop)
-			break;
-		if (b == NULL) {
+	while (!p->stop) {
+		n = take(p, w);
+		if (n == 0) {
 			pthread_cond_wait(&p->more, &p->lock);
 			continue;
 		}
-		TAILQ_REMOVE(&p->line, b, line);
-		b->in_line = false;
-		b->busy = true;
-		if (b->restart) {
-			b->restart = false;
-			begin(b);
-		}
+		if (p->line_n > 0)
+			pthread_cond_signal(&p->more);
+		lend(p, w, n);
 		pthread_mutex_unlock(&p->lock);
-		rc = next_piece(b, &piece, &state);
+		body_work(w, n);
 		pthread_mutex_lock(&p->lock);
-		put_back(b, &piece, rc, state);
+		for (size_t i = 0; i < n; i++)
+			put_back(&w[i]);
 	}
 	pthread_mutex_unlock(&p->lock);
 	return NULL;
@@ -380,6 +259,11 @@ body_pool_new(struct event_base *base, struct spool *sp, unsigned threads,
 	assert(pieces >= BODY_PIECES_MIN && pieces <= BODY_PIECES);
 	p->sp = sp;
 	p->pieces = pieces;
+	p->whole_max = pieces * BODY_PIECE;
+	p->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+	p->md5 = EVP_MD_fetch(NULL, "MD5", NULL);
+	if (p->sha256 == NULL || p->md5 == NULL)
+		abort(); /* out of memory, as in xalloc.c */
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->more, NULL);
 	TAILQ_INIT(&p->line);
@@ -417,23 +301,11 @@ body_pool_free(struct body_pool *p)
 	close(p->wake);
 	pthread_cond_destroy(&p->more);
 	pthread_mutex_destroy(&p->lock);
+	free_spare(p);
+	EVP_MD_free(p->sha256);
+	EVP_MD_free(p->md5);
 	free(p->threads);
 	free(p);
-}
-
-static void
-copy_item(struct spool_item *to, const struct spool_item *from)
-{
-	*to = *from;
-	to->device = xstrdup(from->device);
-	to->name = xstrdup(from->name);
-	to->type = xstrdup(from->type);
-	to->address = xstrdup(from->address);
-	to->last_error = xstrdup(from->last_error);
-	to->storage = xstrdup(from->storage);
-	to->key = xstrdup(from->key);
-	to->encoding = xstrdup(from->encoding);
-	to->kept = xstrdup(from->kept);
 }
 
 struct body *
@@ -444,7 +316,11 @@ body_open(struct body_pool *p, const struct spool_item *it,
 
 	assert(range->length <= it->offer_size &&
 	    range->offset <= it->offer_size - range->length);
-	copy_item(&b->it, it);
+	b->it.seq = it->seq;
+	b->it.size = it->size;
+	b->it.offer_size = it->offer_size;
+	memcpy(b->it.sha256, it->sha256, 32);
+	memcpy(b->it.offer_sha256, it->offer_sha256, 32);
 	b->pool = p;
 	b->fd = range->file > 0 ? fcntl(range->file, F_DUPFD_CLOEXEC, 3) : -1;
 	b->other = range->file > 0;
@@ -452,16 +328,19 @@ body_open(struct body_pool *p, const struct spool_item *it,
 	b->end = range->offset + range->length;
 	b->kind = range->digest;
 	b->hash_only = range->hash_only;
+	b->whole = b->offset == 0 && b->end == it->offer_size &&
+	    b->end <= p->whole_max;
 	b->on_ready = on_ready;
 	b->arg = arg;
 	b->base = range->before;
-	if (b->base != NULL && b->base->at > b->offset) {
+	if (b->base != NULL && body_hash_at(b->base) > b->offset) {
 		body_hash_free(b->base); /* of a later range: no help */
 		b->base = NULL;
 	}
 	b->restart = true;
 	b->waiting = b->hash_only;
 	pthread_mutex_lock(&p->lock);
+	p->bodies++;
 	queue(b);
 	pthread_mutex_unlock(&p->lock);
 	return b;
@@ -479,8 +358,8 @@ body_close(struct body *b)
 	if (b->in_news)
 		TAILQ_REMOVE(&p->news, b, news);
 	if (b->in_line)
-		TAILQ_REMOVE(&p->line, b, line);
-	b->in_news = b->in_line = false;
+		leave_line(b);
+	b->in_news = false;
 	b->dead = true;
 	if (!b->busy)
 		body_free(b);
@@ -489,7 +368,7 @@ body_close(struct body *b)
 
 /* How much may be given out now. Locked. */
 static size_t
-allowed(const struct body *b, const struct piece *p)
+allowed(const struct body *b, const struct body_piece *p)
 {
 	uint64_t length = b->end - b->offset, free_n = length;
 	size_t n = p->n - p->used;
@@ -505,7 +384,7 @@ allowed(const struct body *b, const struct piece *p)
 ssize_t
 body_read(struct body *b, void *buf, size_t n)
 {
-	struct piece *p;
+	struct body_piece *p;
 	size_t done = 0;
 	ssize_t rc;
 
@@ -524,8 +403,7 @@ body_read(struct body *b, void *buf, size_t n)
 		b->given += k;
 		done += k;
 		if (p->used == p->n) {
-			free(p->data);
-			*p = (struct piece){ 0 };
+			give_back(b->pool, p);
 			b->first = (b->first + 1) % BODY_PIECES;
 			b->pieces--;
 		}

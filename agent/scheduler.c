@@ -35,9 +35,10 @@
 
 #define SIGN_CALLS 4 /* under way at a time */
 #define PIPELINE_MAX 512
-#define PREPARED_MAX 8
+#define PREPARED_MAX 32
 #define AHEAD_MAX 192 /* three requests to the signer */
-#define LATELY_MS 250
+#define LATELY_MS 50  /* looked at so often */
+#define AHEAD_MS 250  /* as many ahead as go in this time */
 #define TICK_MS 1000
 #define REST_TICKS 10
 
@@ -156,26 +157,53 @@ high_mark(const struct storage *st)
 static void
 measure(struct storage *st, int64_t now)
 {
-	if (now - st->lately_ms < LATELY_MS)
+	int64_t ms = now - st->lately_ms;
+
+	if (ms < LATELY_MS)
 		return;
-	st->lately = now - st->lately_ms < 2 * LATELY_MS
-	    ? (unsigned)(st->delivered - st->lately_from)
-	    : 0;
+	st->lately = st->lately_ms == 0
+	    ? SIGN_MAX /* nothing is known yet */
+	    : (unsigned)((st->delivered - st->lately_from) * AHEAD_MS / ms);
 	st->lately_from = st->delivered;
 	st->lately_ms = now;
 }
 
-/* May this one be marked and signed? */
+/* May one of it be marked and signed? */
 static bool
-may_offer(const struct delivery *d)
+storage_may(const struct storage *st)
 {
-	const struct storage *st = d->st;
-
 	if (!circuit_may(&st->circuit, clock_ms()))
 		return false;
 	if (st->circuit.open)
 		return st->pipeline + st->running == 0;
 	return st->filling && st->pipeline < high_mark(st);
+}
+
+static bool
+may_offer(const struct delivery *d)
+{
+	return storage_may(d->st);
+}
+
+/* Filled up from half: many in one commit and one request. False: it would be
+ * of no use to look through the window. */
+static bool
+any_may(struct scheduler *s)
+{
+	int64_t now = clock_ms();
+	struct storage *st;
+	bool any = false;
+
+	TAILQ_FOREACH(st, &s->agent->storages, link)
+	{
+		measure(st, now);
+		if (st->pipeline >= high_mark(st))
+			st->filling = false;
+		else if (st->pipeline <= high_mark(st) / 2)
+			st->filling = true;
+		any |= st->ready > 0 && storage_may(st);
+	}
+	return any;
 }
 
 static void
@@ -231,7 +259,6 @@ static void
 offer(struct scheduler *s)
 {
 	struct spool_item items[SIGN_MAX];
-	struct storage *st;
 	struct delivery *d;
 	struct offer *o;
 	unsigned max = PIPELINE_MAX;
@@ -242,15 +269,8 @@ offer(struct scheduler *s)
 		return;
 	if (signer_error(s->agent->signer)[0] != '\0')
 		max = 1; /* one to try whether it works again */
-	/* Filled up from half: many in one commit and one request. */
-	TAILQ_FOREACH(st, &s->agent->storages, link)
-	{
-		measure(st, clock_ms());
-		if (st->pipeline >= high_mark(st))
-			st->filling = false;
-		else if (st->pipeline <= high_mark(st) / 2)
-			st->filling = true;
-	}
+	if (!any_may(s) && TAILQ_EMPTY(&s->lists[DELIVERY_SHRUNK]))
+		return;
 	o = xcalloc(1, sizeof(*o));
 	o->s = s;
 	while (o->n < SIGN_MAX && (d = next_to_offer(s, max)) != NULL) {
@@ -398,14 +418,26 @@ start(struct scheduler *s)
 	}
 }
 
-/* The next few are read ahead, so that a transfer need not wait for a disk. */
+/*
+ * The next few are read ahead, so that a transfer need not wait for a disk.
+ * Not one each time one goes, but many when half of them are gone: a reader
+ * takes several at once.
+ */
 static void
 prepare(struct scheduler *s)
 {
-	unsigned n = (unsigned)s->agent->conf->parallel;
+	unsigned n = 2 * (unsigned)s->agent->conf->parallel, at = 0, ready = 0;
 	struct delivery *d;
 
 	n = n < PREPARED_MAX ? n : PREPARED_MAX;
+	TAILQ_FOREACH(d, &s->lists[DELIVERY_SIGNED], link)
+	{
+		if (at++ == n)
+			break;
+		ready += d->body != NULL;
+	}
+	if (ready > n / 2)
+		return;
 	TAILQ_FOREACH(d, &s->lists[DELIVERY_SIGNED], link)
 	{
 		if (n-- == 0)

@@ -24,13 +24,17 @@
 #define STALL_RATE 10L /* octets per second */
 #define STALL_S 60L
 #define LEAST_RATE 50 /* octets per second of a whole body */
-#define UPLOAD_BUFFER (32L * 1024)
+#define UPLOAD_BUFFER_MIN (16L * 1024)
+#define UPLOAD_BUFFER_MAX (128L * 1024)
+#define SPARE 16
 #define ANSWER_BUFFER (16L * 1024)
 
 struct xfers {
 	CURLM *multi;
 	struct event_base *base;
 	struct event *timer;
+	CURL *spare[SPARE]; /* handles to use again; none while all rests */
+	unsigned spare_n, live;
 };
 
 struct xfer {
@@ -266,11 +270,36 @@ on_write(char *p, size_t size, size_t n, void *arg)
 
 /* ---- the end of a transfer ----------------------------------------------- */
 
+/* A handle to use, with nothing set. */
+static CURL *
+handle_take(struct xfers *x)
+{
+	CURL *e = x->spare_n > 0 ? x->spare[--x->spare_n] : curl_easy_init();
+
+	if (e == NULL)
+		abort(); /* out of memory, as in xalloc.c */
+	x->live++;
+	return e;
+}
+
+static void
+handle_back(struct xfers *x, CURL *e)
+{
+	curl_multi_remove_handle(x->multi, e);
+	if (--x->live > 0 && x->spare_n < SPARE) {
+		curl_easy_reset(e);
+		x->spare[x->spare_n++] = e;
+		return;
+	}
+	curl_easy_cleanup(e);
+	while (x->live == 0 && x->spare_n > 0)
+		curl_easy_cleanup(x->spare[--x->spare_n]);
+}
+
 static void
 xfer_free(struct xfer *t)
 {
-	curl_multi_remove_handle(t->x->multi, t->easy);
-	curl_easy_cleanup(t->easy);
+	handle_back(t->x, t->easy);
 	if (t->broken != NULL)
 		event_free(t->broken);
 	curl_slist_free_all(t->headers);
@@ -440,6 +469,15 @@ set_headers(struct xfer *t, const struct xfer_request *rq)
 	curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, t->headers);
 }
 
+/* A small body goes to the kernel at one go. */
+static long
+upload_buffer(uint64_t length)
+{
+	return length <= UPLOAD_BUFFER_MIN ? UPLOAD_BUFFER_MIN
+	    : length <= UPLOAD_BUFFER_MAX  ? (long)length
+					   : UPLOAD_BUFFER_MIN * 2;
+}
+
 static void
 set_body(struct xfer *t, const struct xfer_request *rq)
 {
@@ -463,7 +501,8 @@ set_body(struct xfer *t, const struct xfer_request *rq)
 		curl_easy_setopt(e, CURLOPT_READDATA, t);
 		curl_easy_setopt(e, CURLOPT_SEEKFUNCTION, on_seek);
 		curl_easy_setopt(e, CURLOPT_SEEKDATA, t);
-		curl_easy_setopt(e, CURLOPT_UPLOAD_BUFFERSIZE, UPLOAD_BUFFER);
+		curl_easy_setopt(
+		    e, CURLOPT_UPLOAD_BUFFERSIZE, upload_buffer(n));
 	}
 	curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, rq->method);
 }
@@ -548,9 +587,7 @@ xfer_start(
 	t->body_max = rq->answer_max;
 	if (rq->sink != NULL)
 		t->sink = *rq->sink;
-	t->easy = curl_easy_init();
-	if (t->easy == NULL)
-		abort(); /* out of memory, as in xalloc.c */
+	t->easy = handle_take(x);
 	curl_easy_setopt(t->easy, CURLOPT_URL, rq->uri);
 	set_manners(t, rq);
 	set_tls(t->easy, rq);

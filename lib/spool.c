@@ -405,6 +405,7 @@ spool_open(struct event_base *base, const char *dir, enum spool_role role,
 		free(sp);
 		return rc;
 	}
+	sp->remover = remover_new(&sp->l);
 	rc = open_index(sp, why_out);
 	if (rc == 0) {
 		index_on_tick(sp->ix, on_tick, sp);
@@ -433,6 +434,7 @@ spool_close(struct spool *sp)
 	incoming_free(sp->in);
 	sp->closing = true; /* rows that still fail are the next start's work */
 	index_close(sp->ix);
+	remover_free(sp->remover);
 	while ((a = STAILQ_FIRST(&sp->unindexed)) != NULL) {
 		STAILQ_REMOVE_HEAD(&sp->unindexed, link);
 		spool_item_fini(&a->item);

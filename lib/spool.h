@@ -200,8 +200,8 @@ void spool_hold(
     struct spool *sp, uint64_t seq, const char *why, spool_fn fn, void *arg);
 void spool_release_device(
     struct spool *sp, const char *device, spool_fn fn, void *arg);
-/* The row goes (committed), then the file. Batched: fn comes within a second.
- */
+/* The row goes (committed), then, perhaps a little after fn, the file. Batched:
+ * fn comes within a second. */
 void spool_end(struct spool *sp, uint64_t seq, enum spool_end how,
     const char *why, spool_fn fn, void *arg);
 /* To quarantine/ with a .json beside. */

@@ -286,32 +286,6 @@ spool_move_to_quarantine(struct spool *sp, const struct spool_item *it)
 		log_warn("id=%s stays in item/: %s", it->id, strerror(errno));
 }
 
-void
-spool_unlink_item(struct spool *sp, const struct spool_item *it)
-{
-	struct index_state st;
-	char name[31], dir[14];
-
-	layout_item_name(it->seq, name);
-	if (it->state == SPOOL_QUARANTINED) {
-		char reason[40];
-
-		unlinkat(sp->l.quarantine, it->id, 0);
-		snprintf(reason, sizeof(reason), "%s.json", it->id);
-		unlinkat(sp->l.quarantine, reason, 0);
-	}
-	if (unlinkat(sp->l.item, name, 0) != 0 && errno != ENOENT)
-		log_warn(
-		    "id=%s cannot remove the file: %s: the next start does",
-		    it->id, strerror(errno));
-	/* No new name comes into a folder below the mark's. */
-	index_snapshot(sp->ix, &st);
-	if (it->seq >> LAYOUT_DIR_BITS < st.upto >> LAYOUT_DIR_BITS) {
-		layout_dir_name(it->seq, dir);
-		unlinkat(sp->l.item, dir, AT_REMOVEDIR);
-	}
-}
-
 static void
 settle_change(struct index_job *j)
 {
@@ -319,7 +293,9 @@ settle_change(struct index_job *j)
 
 	if (j->rc != 0 || !c->changed)
 		return;
-	if (c->what == CHANGE_END || c->what == CHANGE_EVICT)
+	if (c->what == CHANGE_END)
+		spool_unlink_later(c->sp, &c->was);
+	else if (c->what == CHANGE_EVICT) /* somebody needs the room */
 		spool_unlink_item(c->sp, &c->was);
 	else if (c->what == CHANGE_QUARANTINE || c->what == CHANGE_DAMAGED)
 		spool_move_to_quarantine(c->sp, &c->was);

@@ -13,6 +13,7 @@
 #include "spool.h"
 
 struct keeper;
+struct remover;
 struct spool_names;
 
 /* What holds much of a share of the spool: a device, or an address by the name
@@ -41,6 +42,7 @@ struct spool {
 	struct index *ix;
 	struct incoming *in;   /* the writer's, else NULL */
 	struct keeper *keeper; /* the writer's */
+	struct remover *remover;
 	struct spool_names *names;
 	void (*on_change)(void *arg);
 	void *change_arg;
@@ -121,6 +123,11 @@ void keeper_stop(struct keeper *k);
 void keeper_check_start(struct keeper *k);
 void keeper_check_state(struct keeper *k, struct spool_check *out);
 
+/* spool_remove.c: removes files that have ended. l lives longer; free waits
+ * until all are gone, NULL is accepted. */
+struct remover *remover_new(const struct layout *l);
+void remover_free(struct remover *m);
+
 /* spool_share.c, index thread: who holds how much. */
 void spool_weigh_devices(struct spool *sp);
 void spool_forget_devices(struct spool *sp);
@@ -143,8 +150,10 @@ int spool_row_change(
 int spool_row_end(struct index_txn *t, struct row *r, enum spool_end how);
 /* Why nothing at all can be written just now, or NULL. */
 const char *spool_trouble(const struct spool *sp);
-/* Index thread, row gone: its file goes, and its folder if that is empty. */
+/* Index thread, row gone: its file goes, and its folder if that is empty. At
+ * once, or soon and by another thread. */
 void spool_unlink_item(struct spool *sp, const struct spool_item *it);
+void spool_unlink_later(struct spool *sp, const struct spool_item *it);
 /* Index thread, row committed as quarantined: its file follows if there is
  * room for it. */
 void spool_move_to_quarantine(struct spool *sp, const struct spool_item *it);

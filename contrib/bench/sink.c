@@ -1,8 +1,10 @@
 /*
  * sink.c - a store that keeps nothing: for agents and curl to send to
  *
- * sink PORT : answers PUT with 200 and the body's MD5 as ETag, as S3 does,
- * anything else with 404. A thread for each connection on 127.0.0.1.
+ * sink PORT : answers PUT with 200 and the body's MD5 as ETag, as S3 does, GET
+ * /after/N with 200 once N bodies have come since the last one that asked, so
+ * that nobody need look again and again; anything else with 404. A thread for
+ * each connection on 127.0.0.1.
  * Build: gcc -O2 sink.c -lcrypto -lpthread
  */
 #define _GNU_SOURCE
@@ -73,10 +75,35 @@ take_body(struct peer *p, unsigned long long left, char hex[33])
 	return ok;
 }
 
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t one_more = PTHREAD_COND_INITIALIZER;
+static unsigned long bodies, awaited;
+
+static void
+count(void)
+{
+	pthread_mutex_lock(&lock);
+	if (++bodies == awaited)
+		pthread_cond_signal(&one_more);
+	pthread_mutex_unlock(&lock);
+}
+
+static void
+wait_for(unsigned long n)
+{
+	pthread_mutex_lock(&lock);
+	awaited = n;
+	while (bodies < n)
+		pthread_cond_wait(&one_more, &lock);
+	bodies = awaited = 0;
+	pthread_mutex_unlock(&lock);
+}
+
 static bool
 serve_one(struct peer *p)
 {
 	char *end, *length, hex[33], answer[160];
+	unsigned long after = 0;
 	bool put;
 
 	while ((end = memmem(p->buf, p->n, "\r\n\r\n", 4)) == NULL)
@@ -84,6 +111,7 @@ serve_one(struct peer *p)
 			return false;
 	end[2] = '\0';
 	put = strncmp(p->buf, "PUT ", 4) == 0;
+	sscanf(p->buf, "GET /after/%lu", &after);
 	length = strcasestr(p->buf, "\r\nContent-Length:");
 	if (strcasestr(p->buf, "\r\nExpect:") != NULL &&
 	    !say(p, "HTTP/1.1 100 Continue\r\n\r\n"))
@@ -96,13 +124,21 @@ serve_one(struct peer *p)
 		if (!take_body(p, n, hex))
 			return false;
 	}
+	if (after > 0) {
+		wait_for(after);
+		return say(
+		    p, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+	}
 	if (!put)
 		return say(p,
 		    "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
 	snprintf(answer, sizeof(answer),
 	    "HTTP/1.1 200 OK\r\nETag: \"%s\"\r\nContent-Length: 0\r\n\r\n",
 	    hex);
-	return say(p, answer);
+	if (!say(p, answer))
+		return false;
+	count();
+	return true;
 }
 
 static void *

@@ -1,0 +1,247 @@
+/*
+ * body_work.c - what a thread does with bodies: open, read, hash
+ *
+ * A body that is all of an upload and fits into one piece is read, hashed and
+ * compared at once; several such are taken together, so that handing them over
+ * and MD5 (lib/md5.c) cost less for each. What is larger goes by pieces: the
+ * hash of the upload's octets so far goes along, and the range's own digest.
+ * Nothing of the pool's lock is seen here: a body belongs to the thread that
+ * has it.
+ */
+#include "body_private.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "md5.h"
+#include "spool.h"
+#include "xalloc.h"
+
+struct body_hash {
+	EVP_MD_CTX *sha;
+	uint64_t at; /* octets of the upload it covers */
+};
+
+/* ---- digests ------------------------------------------------------------- */
+
+static EVP_MD_CTX *
+md_new(const EVP_MD *md)
+{
+	EVP_MD_CTX *c = EVP_MD_CTX_new();
+
+	if (c == NULL || EVP_DigestInit_ex(c, md, NULL) != 1)
+		abort(); /* out of memory, as in xalloc.c */
+	return c;
+}
+
+/* A copy of from, or, if that is NULL, one that has seen nothing. */
+static struct body_hash *
+hash_new(const struct body_pool *p, const struct body_hash *from)
+{
+	struct body_hash *h = xcalloc(1, sizeof(*h));
+
+	h->sha = md_new(p->sha256);
+	if (from != NULL) {
+		if (EVP_MD_CTX_copy_ex(h->sha, from->sha) != 1)
+			abort(); /* out of memory, as in xalloc.c */
+		h->at = from->at;
+	}
+	return h;
+}
+
+void
+body_hash_free(struct body_hash *h)
+{
+	if (h == NULL)
+		return;
+	EVP_MD_CTX_free(h->sha);
+	free(h);
+}
+
+uint64_t
+body_hash_at(const struct body_hash *h)
+{
+	return h->at;
+}
+
+/* ---- reading ------------------------------------------------------------- */
+
+static int
+open_file(struct body *b)
+{
+	if (b->fd >= 0)
+		return 0;
+	return b->other ? -EIO : spool_open_body(b->pool->sp, &b->it, &b->fd);
+}
+
+static int
+read_full(int fd, char *p, size_t n, uint64_t at)
+{
+	while (n > 0) {
+		ssize_t got = pread(fd, p, n, (off_t)at);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return -errno;
+		if (got == 0)
+			return -EBADMSG; /* shorter than it was */
+		p += got;
+		at += (uint64_t)got;
+		n -= (size_t)got;
+	}
+	return 0;
+}
+
+/* ---- by pieces ----------------------------------------------------------- */
+
+/* Back to the range's start, or to where hashing must begin. */
+static void
+begin(struct body *b)
+{
+	const struct body_pool *p = b->pool;
+	struct body_hash *h = hash_new(p, b->base);
+
+	body_hash_free(b->hash);
+	b->hash = h;
+	b->at = h->at;
+	EVP_MD_CTX_free(b->range);
+	b->range = b->kind == DIGEST_NONE
+	    ? NULL
+	    : md_new(b->kind == DIGEST_MD5 ? p->md5 : p->sha256);
+}
+
+/* At the end: does the whole fit? */
+static int
+finish(struct body *b)
+{
+	uint8_t whole[EVP_MAX_MD_SIZE];
+	unsigned n = 0;
+	struct body_hash *h;
+
+	if (b->range != NULL) {
+		EVP_DigestFinal_ex(b->range, b->digest, &n);
+		b->digest_n = n;
+	}
+	if (b->end != b->it.offer_size)
+		return 1;
+	/* the original may go on or be taken */
+	h = hash_new(b->pool, b->hash);
+	EVP_DigestFinal_ex(h->sha, whole, NULL);
+	body_hash_free(h);
+	return memcmp(whole, b->it.offer_sha256, 32) == 0 ? 1 : -EBADMSG;
+}
+
+static void
+next_piece(struct body_work *w)
+{
+	struct body *b = w->b;
+	bool ours = b->at >= b->offset;
+	uint64_t left = (ours ? b->end : b->offset) - b->at;
+	size_t n = left < BODY_PIECE ? (size_t)left : BODY_PIECE;
+	char *data = xmalloc(n + 1);
+
+	w->rc = open_file(b);
+	if (w->rc == 0)
+		w->rc = read_full(b->fd, data, n, b->at);
+	if (w->rc != 0) {
+		free(data);
+		return;
+	}
+	b->at += n;
+	EVP_DigestUpdate(b->hash->sha, data, n);
+	b->hash->at += n;
+	if (ours && b->range != NULL)
+		EVP_DigestUpdate(b->range, data, n);
+	if (b->at == b->offset && b->offset > 0 &&
+	    (b->base == NULL || b->base->at < b->offset)) {
+		body_hash_free(b->base);
+		b->base = hash_new(b->pool, b->hash);
+	}
+	if (!ours || b->hash_only || n == 0)
+		free(data);
+	else
+		w->piece = (struct body_piece){ .data = data, .n = n };
+	if (b->at == b->end)
+		w->state = finish(b);
+}
+
+/* ---- whole bodies -------------------------------------------------------- */
+
+static void
+read_whole(struct body_work *w)
+{
+	struct body *b = w->b;
+	size_t n = (size_t)b->it.offer_size;
+
+	w->piece.n = n;
+	if (w->piece.data == NULL)
+		w->piece.data =
+		    xmalloc(w->piece.size > 0 ? w->piece.size : n + 1);
+	w->rc = open_file(b);
+	if (w->rc == 0)
+		w->rc = read_full(b->fd, w->piece.data, n, 0);
+	if (b->fd >= 0 && !b->other) { /* a rewind opens it again */
+		close(b->fd);
+		b->fd = -1;
+	}
+}
+
+static void
+check_whole(struct body_work *w)
+{
+	struct body *b = w->b;
+	uint8_t sha[32];
+
+	if (w->rc != 0)
+		return;
+	if (EVP_Digest(w->piece.data, w->piece.n, sha, NULL, b->pool->sha256,
+		NULL) != 1)
+		abort(); /* out of memory, as in xalloc.c */
+	w->state = memcmp(sha, b->it.offer_sha256, 32) == 0 ? 1 : -EBADMSG;
+	if (b->kind == DIGEST_SHA256)
+		memcpy(b->digest, sha, b->digest_n = 32);
+}
+
+static void
+md5_of_those_that_fit(struct body_work *w, size_t n)
+{
+	struct md5_message m[BODY_TOGETHER];
+	struct body *bs[BODY_TOGETHER];
+	size_t k = 0;
+
+	for (size_t i = 0; i < n; i++)
+		if (w[i].state == 1 && w[i].b->kind == DIGEST_MD5) {
+			bs[k] = w[i].b;
+			m[k].p = w[i].piece.data;
+			m[k++].n = w[i].piece.n;
+		}
+	md5_many(m, k);
+	while (k-- > 0)
+		memcpy(bs[k]->digest, m[k].digest, bs[k]->digest_n = MD5_SIZE);
+}
+
+void
+body_work(struct body_work *w, size_t n)
+{
+	assert(n == 1 || (w[0].b->whole && n <= BODY_TOGETHER));
+	if (!w[0].b->whole) {
+		if (w[0].restart)
+			begin(w[0].b);
+		next_piece(&w[0]);
+		return;
+	}
+	for (size_t i = 0; i < n; i++) {
+		read_whole(&w[i]);
+		check_whole(&w[i]);
+	}
+	md5_of_those_that_fit(w, n);
+	for (size_t i = 0; i < n; i++)
+		if (w[i].rc != 0 || w[i].b->hash_only || w[i].piece.n == 0) {
+			free(w[i].piece.data);
+			w[i].piece = (struct body_piece){ 0 };
+		}
+}
