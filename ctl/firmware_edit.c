@@ -37,6 +37,36 @@ set_bool(cJSON *o, const char *name, bool v)
 	cJSON_AddBoolToObject(o, name, v);
 }
 
+static bool
+has_text(const cJSON *list, const char *s)
+{
+	const cJSON *e;
+
+	cJSON_ArrayForEach(e, list)
+	{
+		if (cJSON_IsString(e) && strcmp(e->valuestring, s) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* The name of a file of the release that is revoked, or NULL. */
+static const char *
+revoked_file(const cJSON *r, const cJSON *revoked)
+{
+	const cJSON *files = cJSON_GetObjectItemCaseSensitive(r, "files");
+	const cJSON *f;
+
+	cJSON_ArrayForEach(f, files)
+	{
+		const char *hash = json_string(f, "sha256");
+
+		if (hash != NULL && has_text(revoked, hash))
+			return json_string(f, "path");
+	}
+	return NULL;
+}
+
 static int
 edit_promote(struct publisher *p, cJSON *manifest, void *arg)
 {
@@ -45,6 +75,14 @@ edit_promote(struct publisher *p, cJSON *manifest, void *arg)
 
 	if (rc != 0)
 		return rc;
+	if (revoked_file(
+		r, cJSON_GetObjectItemCaseSensitive(manifest, "revoked")) !=
+	    NULL) {
+		complain("%s %s is revoked, which is for good: publish other "
+			 "bytes under a higher version",
+		    p->o.product, p->o.version);
+		return EXIT_REFUSED;
+	}
 	cJSON_DeleteItemFromObjectCaseSensitive(r, "percent");
 	json_add_int(r, "percent", p->o.percent >= 0 ? p->o.percent : 100);
 	set_bool(r, "halted", false);
@@ -62,17 +100,30 @@ edit_halt(struct publisher *p, cJSON *manifest, void *arg)
 	return rc;
 }
 
-static bool
-has_text(const cJSON *list, const char *s)
+/* Other releases that have one of its files. */
+static void
+tell_shared(
+    const struct publisher *p, const cJSON *manifest, const cJSON *files)
 {
-	const cJSON *e;
+	const cJSON *list =
+	    cJSON_GetObjectItemCaseSensitive(manifest, "releases");
+	const cJSON *r, *f;
+	cJSON *hashes = cJSON_CreateArray();
 
-	cJSON_ArrayForEach(e, list)
+	cJSON_ArrayForEach(f, files) cJSON_AddItemReferenceToArray(
+	    hashes, cJSON_GetObjectItemCaseSensitive(f, "sha256"));
+	cJSON_ArrayForEach(r, list)
 	{
-		if (cJSON_IsString(e) && strcmp(e->valuestring, s) == 0)
-			return true;
+		const char *version = json_string(r, "version");
+		const char *path = revoked_file(r, hashes);
+
+		if (path != NULL && version != NULL &&
+		    strcmp(version, p->o.version) != 0)
+			complain("%s %s has the same bytes (%s): it is "
+				 "revoked, too",
+			    p->o.product, version, path);
 	}
-	return false;
+	cJSON_Delete(hashes);
 }
 
 /* The hashes of its files: they are found wherever else they appear. */
@@ -89,6 +140,7 @@ edit_revoke(struct publisher *p, cJSON *manifest, void *arg)
 	if (list == NULL)
 		list = cJSON_AddArrayToObject(manifest, "revoked");
 	files = cJSON_GetObjectItemCaseSensitive(r, "files");
+	tell_shared(p, manifest, files);
 	cJSON_ArrayForEach(f, files)
 	{
 		const char *hash = json_string(f, "sha256");
@@ -173,17 +225,10 @@ command_refresh(struct publisher *p)
 static const char *
 state_of(const cJSON *r, const cJSON *revoked, char out[32])
 {
-	const cJSON *files = cJSON_GetObjectItemCaseSensitive(r, "files");
-	const cJSON *f;
 	int64_t percent = 100;
 
-	cJSON_ArrayForEach(f, files)
-	{
-		const char *hash = json_string(f, "sha256");
-
-		if (hash != NULL && has_text(revoked, hash))
-			return "revoked";
-	}
+	if (revoked_file(r, revoked) != NULL)
+		return "revoked";
 	if (json_bool(r, "halted", false))
 		return "halted";
 	json_int(r, "percent", 0, 100, &percent);

@@ -297,6 +297,42 @@ check_order(cJSON *row, const struct beside *b, struct problem *p)
 	json_add_int(row, "seq", seq);
 }
 
+/* What the channel has revoked would be revoked again at once. */
+static int
+check_revoked(struct store_txn *t, const char *tenant, const char *id,
+    const cJSON *row, struct problem *p)
+{
+	const cJSON *files = cJSON_GetObjectItemCaseSensitive(row, "files"), *e;
+	struct manifest *m;
+	const char *text;
+	cJSON *signed_row;
+	int i = 0, rc = store_get_json(t, KIND_SIGNED, tenant, id, &signed_row);
+
+	if (rc != 0)
+		return rc == -ENOENT ? 0 : rc;
+	text = json_string(signed_row, "manifest");
+	if (text == NULL || manifest_parse(text, strlen(text), &m, NULL) != 0) {
+		cJSON_Delete(signed_row);
+		return -EBADMSG;
+	}
+	cJSON_ArrayForEach(e, files)
+	{
+		uint8_t sha256[32];
+		int at = i++;
+
+		if (hex_decode(json_string(e, "sha256"), sha256, 32) != 0 ||
+		    !manifest_revoked(m, sha256))
+			continue;
+		problem_set(p, 409,
+		    "Build it anew: what was revoked is never served again.",
+		    "The channel has revoked these bytes");
+		file_problem(p, at, "sha256", NULL, "They were revoked.");
+	}
+	manifest_free(m);
+	cJSON_Delete(signed_row);
+	return 0;
+}
+
 int
 release_check(struct store_txn *t, const char *tenant, const struct product *pr,
     const char *channel, cJSON *row, struct problem *p, cJSON **old_out)
@@ -319,6 +355,10 @@ release_check(struct store_txn *t, const char *tenant, const struct product *pr,
 	rc = look_beside(t, tenant, pr->name, channel, &b);
 	if (rc == 0)
 		check_order(row, &b, p);
+	id = firmware_id(pr->name, channel, NULL);
+	if (rc == 0)
+		rc = check_revoked(t, tenant, id, row, p);
+	free(id);
 	free(b.higher);
 	free(b.numbered);
 	return rc != 0 ? rc : p->status != 0 ? -ECANCELED : 0;
@@ -437,6 +477,8 @@ check_release(struct store_txn *t, const char *tenant, const struct product *pr,
 	if (rc != 0)
 		return rc;
 	rc = check_against_row(pr, channel, r, row, p);
+	if (rc == 0 && r->revoked && !json_bool(row, "published", false))
+		rc = refuse(p, "Build it anew.", "its bytes were revoked", r);
 	if (rc == 0 && !json_bool(row, "published", false)) {
 		rc = check_fresh(t, tenant, pr, channel, r, p);
 		if (rc == 0) {

@@ -221,6 +221,8 @@ is(offer(200, 'the second again', $second, headers => { 'if-match' => '"1"' })->
     'present', 'it is there');
 offer(409, 'the first again is none', m1(\@good));
 offer(422, 'revoked for good', $fw->manifest('cam-x', 'stable', 3, \@two));
+like(errors(check(409, '1.2.0', $fw1)), qr{/files/0/sha256 },
+    'nor are its bytes released under another version');
 
 # Two at once: one wins.
 my @pids;

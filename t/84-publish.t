@@ -172,6 +172,8 @@ my $u = $s->rest('GET', '/v1/updates', token => $gw)->{json};
 run_ok(0, 'revoke', 'revoke', @cam, '--version', '1.1.0');
 like(run_ok(0, 'ls', 'ls', @cam), qr/1\.1\.0\s+revoked/, 'revoked');
 my $u2 = $s->rest('GET', '/v1/updates', token => $gw)->{json};
+like(run_ok(65, 'what is revoked', 'promote', @cam, '--version', '1.1.0'),
+    qr/revoked.*for good/, 'is not promoted any more');
 is($u2->{firmware}[0]{seq}, $u->{firmware}[0]{seq} + 1, 'gateways are told');
 run_ok(0, 'refresh', 'refresh', @cam, '--expires', '10 d');
 run_ok(69, 'an unknown release', 'halt', @cam, '--version', '7.7.7');
