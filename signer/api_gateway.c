@@ -18,6 +18,7 @@
 #include "xalloc.h"
 
 #define BODY_MAX 65536
+#define NO_VERSION -1 /* these have no ETag: of conditions only "*" holds */
 #define PAGE_OCTETS (1 << 20) /* a page ends early beyond it */
 
 /* What was last heard of a gateway goes into what is shown of it. *octets
@@ -124,6 +125,11 @@ write_row(struct store_txn *t, struct api_call *c, enum store_kind kind,
 
 	if (rc != 0 && rc != -ENOENT)
 		return rc;
+	rc = api_precondition(c, old != NULL ? NO_VERSION : 0);
+	if (rc != 0) {
+		cJSON_Delete(old);
+		return rc;
+	}
 	made = json_string(old, "createdAt");
 	clock_rfc3339(c->now_s, when);
 	json_add_text(row, "createdAt", made != NULL ? made : when);
@@ -153,7 +159,9 @@ delete_row(struct store_txn *t, struct api_call *c, enum store_kind kind,
 		return api_not_found(c, what, NULL);
 	if (rc != 0)
 		return rc;
-	rc = store_del(t, kind, c->who.tenant, id);
+	rc = api_precondition(c, NO_VERSION);
+	if (rc == 0)
+		rc = store_del(t, kind, c->who.tenant, id);
 	if (rc == 0)
 		rc = store_changed(t, c->who.tenant, NULL);
 	if (rc == 0)

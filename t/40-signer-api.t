@@ -305,6 +305,19 @@ is_deeply([glob "$s->{objects}/.tmp/*"], [], 'nothing is left over');
 	    'which is still known');
 }
 
+# Gateways have no ETag, but "*" is kept, and no condition passed over.
+is(call('PUT', '/v1/gateways/gw-7', json => {}, headers => { 'if-none-match' => '*' })
+	->{status}, 201, 'a gateway that is not there yet');
+for my $h (['if-none-match', '*'], ['if-match', '"1"']) {
+	is(call('PUT', '/v1/gateways/gw-7', json => { note => 'n' },
+		headers => { @$h })->{status}, 412, "it is: @$h");
+	is(call('DELETE', '/v1/gateways/gw-7', headers => { @$h })->{status}, 412,
+	    "nor deleted: @$h");
+}
+is(call('GET', '/v1/gateways/gw-7')->{json}{note}, undef, 'it is as it was');
+is(call('DELETE', '/v1/gateways/gw-7', headers => { 'if-match' => '*' })->{status},
+    204, 'and goes by any');
+
 # ---- tokens by REST -------------------------------------------------------
 
 $r = call('POST', '/v1/tokens', json => { role => 'gateway', gateway => 'gw-9' });
