@@ -293,8 +293,16 @@ list_devices(struct store_txn *t, struct api_call *c)
 {
 	char *prefix = xasprintf("%s/", c->param[0]);
 	struct list l = { .t = t, .c = c, .prefix = prefix };
-	int rc;
+	struct gateway g;
+	int rc = gateway_get(t, c->who.tenant, c->param[0], &g);
 
+	if (rc != 0) {
+		free(prefix);
+		return rc == -ENOENT
+		    ? api_not_found(c, "gateway", "GET /v1/gateways has all.")
+		    : rc;
+	}
+	gateway_fini(&g);
 	c->answer = cJSON_CreateObject();
 	l.items = cJSON_AddArrayToObject(c->answer, "items");
 	rc = store_scan(t, KIND_DEVICE, c->who.tenant, prefix, on_device, &l);
@@ -309,7 +317,9 @@ get_device(struct store_txn *t, struct api_call *c)
 	int rc = store_get_json(t, KIND_DEVICE, c->who.tenant, id, &c->answer);
 
 	free(id);
-	return rc == -ENOENT ? api_not_found(c, "device", NULL) : rc;
+	return rc == -ENOENT
+	    ? api_not_found(c, "device", "GET /v1/gateways/ID/devices has all.")
+	    : rc;
 }
 
 static int

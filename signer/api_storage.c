@@ -103,6 +103,19 @@ list_storages(struct store_txn *t, struct api_call *c)
 	    t, KIND_STORAGE, c->who.tenant, c->after, on_listed, &l);
 }
 
+/* Nothing was asked of the store yet: a wrong key is not known of. */
+static void
+add_untested(struct api_call *c, const char *name)
+{
+	cJSON *o = cJSON_AddObjectToObject(c->answer, "status");
+	char *hint = xasprintf(
+	    "POST /v1/storages/%s/test tells whether it works.", name);
+
+	cJSON_AddNullToObject(o, "ok");
+	json_add_text(o, "hint", hint);
+	free(hint);
+}
+
 static int
 add_status(struct store_txn *t, struct api_call *c, const char *name)
 {
@@ -111,6 +124,8 @@ add_status(struct store_txn *t, struct api_call *c, const char *name)
 
 	if (rc == 0)
 		cJSON_AddItemToObject(c->answer, "status", status);
+	else if (rc == -ENOENT)
+		add_untested(c, name);
 	return rc == -ENOENT ? 0 : rc;
 }
 
@@ -505,6 +520,8 @@ after_set(struct api_call *c)
 	status = ask ? try_and_keep(c, t.name, false) : NULL;
 	if (status != NULL)
 		cJSON_AddItemToObject(c->answer, "status", status);
+	else
+		add_untested(c, t.name);
 }
 
 #define ADMIN (ROLE_ADMIN | ROLE_ROOT)

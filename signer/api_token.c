@@ -61,7 +61,9 @@ get_tenant(struct store_txn *t, struct api_call *c)
 	}
 	rc = store_get_json(t, KIND_TENANT, c->param[0], "", &c->answer);
 
-	return rc == -ENOENT ? api_not_found(c, "tenant", NULL) : rc;
+	return rc == -ENOENT
+	    ? api_not_found(c, "tenant", "GET /v1/tenants has all.")
+	    : rc;
 }
 
 static int
@@ -148,7 +150,7 @@ delete_tenant(struct store_txn *t, struct api_call *c)
 	}
 	rc = store_del(t, KIND_TENANT, tenant, "");
 	if (rc == -ENOENT)
-		return api_not_found(c, "tenant", NULL);
+		return api_not_found(c, "tenant", "GET /v1/tenants has all.");
 	for (size_t i = 0; rc == 0 && i < sizeof(kinds) / sizeof(kinds[0]); i++)
 		rc = delete_kind(t, kinds[i], tenant);
 	if (rc == 0)

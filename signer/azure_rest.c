@@ -14,6 +14,7 @@
 #include "endpoint.h"
 #include "json.h"
 #include "outgoing.h"
+#include "provider.h"
 #include "storage.h"
 #include "text.h"
 #include "url.h"
@@ -234,15 +235,24 @@ azure_make_container(const struct storage *s, const char *base,
 	    : -EACCES;
 	if (rc != 0) {
 		char *code = xml_tag(a.body.s, "Code");
+		const struct explanation *e = a.fault == OUT_OK
+		    ? provider_explain(s->provider, a.status, code)
+		    : NULL;
 
 		snprintf(error->error, sizeof(error->error),
-		    "the container %s could not be made: %s %.80s", container,
-		    a.fault != OUT_OK ? a.error : "refused",
+		    "the container %s could not be made: %.180s%s%.80s",
+		    container,
+		    a.fault != OUT_OK ? a.error
+			: e != NULL   ? e->error
+				      : "the store refuses: ",
+		    e != NULL && code != NULL ? ", " : "",
 		    code != NULL ? code : "");
 		error->hint = a.fault != OUT_OK
 		    ? "Check the endpoint, and that this machine reaches it."
-		    : "Check the key; make the container in the portal, or "
-		      "allow the credentials to make it.";
+		    : e != NULL
+		    ? e->hint
+		    : "Check endpoint and key; make the container in the "
+		      "portal, or allow the credentials to make it.";
 		free(code);
 	}
 	out_answer_fini(&a);

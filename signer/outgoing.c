@@ -212,6 +212,7 @@ fault_of(CURLcode rc, const struct call *c)
 	case CURLE_OPERATION_TIMEDOUT:
 		return OUT_TIMEOUT;
 	case CURLE_SSL_CONNECT_ERROR:
+		return OUT_NO_TLS;
 	case CURLE_PEER_FAILED_VERIFICATION:
 	case CURLE_SSL_CACERT_BADFILE:
 	case CURLE_SSL_CERTPROBLEM:
@@ -279,6 +280,13 @@ call_begin(struct call *c, const struct out_request *rq, struct out_answer *a)
 }
 
 static void
+trim(char *s)
+{
+	for (size_t n = strlen(s); n > 0 && s[n - 1] == ' '; n--)
+		s[n - 1] = '\0';
+}
+
+static void
 call_end(struct call *c, CURLcode rc)
 {
 	struct out_answer *a = c->a;
@@ -295,6 +303,7 @@ call_end(struct call *c, CURLcode rc)
 		    c->private              ? "it leads to a private address"
 			: c->why[0] != '\0' ? c->why
 					    : curl_easy_strerror(rc));
+		trim(a->error);
 	}
 	text_add(&a->body, "", 0); /* never NULL */
 	curl_slist_free_all(c->headers);

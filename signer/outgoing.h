@@ -20,7 +20,8 @@ enum out_fault {
 	OUT_DNS,
 	OUT_PRIVATE, /* the address is not one to be called */
 	OUT_CONNECT,
-	OUT_TLS,
+	OUT_TLS,    /* a certificate that is not trusted, or made for others */
+	OUT_NO_TLS, /* no handshake */
 	OUT_TIMEOUT,
 	OUT_OTHER
 };

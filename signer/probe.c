@@ -57,6 +57,9 @@ explain_fault(struct probe *p, const char *what, const struct out_answer *a)
 		[OUT_TLS] = "The store's certificate is not trusted: set "
 			    "certificate to the CA that signed it, or use "
 			    "the host it is made for.",
+		[OUT_NO_TLS] = "No TLS is spoken there: check the port; a "
+			       "store that has none needs http:// and "
+			       "\"allowHttp\": true.",
 		[OUT_TIMEOUT] = "It does not answer in time: check firewalls "
 				"and proxies.",
 		[OUT_OTHER] = "Check the endpoint.",
@@ -81,33 +84,33 @@ clock_is_wrong(const struct probe *p, const struct out_answer *a)
 static void
 explain_status(struct probe *p, const char *what, const struct out_answer *a)
 {
-	const struct provider *pv = p->s->provider;
+	const char *hint = a->status == 403 ? "The credentials may not do this."
+	    : a->status == 404              ? "Check the bucket or container."
+	    : a->status >= 500 ? "The store has trouble: try again."
+			       : "See what the provider says of it.";
 	char *code = xml_tag(a->body.s, "Code");
-	char *text = xasprintf("the store answers %d%s%.80s", a->status,
-	    code != NULL ? " " : "", code != NULL ? code : "");
+	char *message = xml_tag(a->body.s, "Message");
+	bool says = code != NULL && message != NULL && message[0] != '\0';
+	char *text = xasprintf("the store answers %d%s%.80s%s%.120s", a->status,
+	    code != NULL ? " " : "", code != NULL ? code : "", says ? ": " : "",
+	    says ? message : "");
+	const struct explanation *e =
+	    provider_explain(p->s->provider, a->status, code);
 
-	if (clock_is_wrong(p, a)) {
+	text[strcspn(text, "\r\n")] = '\0';
+	if (clock_is_wrong(p, a))
 		fail(p, what, "the clock of this machine is wrong",
 		    "Set it by NTP.");
-		goto out;
-	}
-	for (size_t i = 0; i < pv->explanations_n; i++) {
-		const struct explanation *e = &pv->explanations[i];
-
-		if ((e->status != 0 && e->status != a->status) ||
-		    (e->code != NULL &&
-			(code == NULL || strcmp(code, e->code) != 0)))
-			continue;
+	else if (e != NULL)
 		fail(p, what, e->error, e->hint);
-		goto out;
-	}
-	fail(p, what, text,
-	    a->status == 403       ? "The credentials may not do this."
-		: a->status == 404 ? "Check the bucket or container."
-		: a->status >= 500 ? "The store has trouble: try again."
-				   : "See what the provider says of it.");
-out:
+	else if (a->status == 400 && code == NULL)
+		fail(p, what, text,
+		    "It does not answer as a store of this type: check type "
+		    "and endpoint, and that http or https fits the port.");
+	else
+		fail(p, what, text, hint);
 	free(code);
+	free(message);
 	free(text);
 }
 

@@ -109,6 +109,20 @@ provider_request(const struct storage *s, const struct upload *u,
 	return rc;
 }
 
+const struct explanation *
+provider_explain(const struct provider *pv, int status, const char *code)
+{
+	for (size_t i = 0; i < pv->explanations_n; i++) {
+		const struct explanation *e = &pv->explanations[i];
+
+		if ((e->status == 0 || e->status == status) &&
+		    (e->code == NULL ||
+			(code != NULL && strcmp(code, e->code) == 0)))
+			return e;
+	}
+	return NULL;
+}
+
 void
 provider_condition(
     const struct storage *s, const struct upload *u, struct headers *h)

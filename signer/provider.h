@@ -88,6 +88,10 @@ struct explanation {
 	const char *code, *error, *hint;
 };
 
+/* The row that fits an answer; code may be NULL. NULL: none does. */
+const struct explanation *provider_explain(
+    const struct provider *pv, int status, const char *code);
+
 extern const struct provider provider_s3, provider_azure, provider_file,
     provider_gcs;
 

@@ -254,6 +254,8 @@ static const struct explanation explanations[] = {
 	{ 0, "KeyBasedAuthenticationNotPermitted", "The account does not allow access by key",
 	  "Use tenantId, clientId and clientSecret, or allow shared keys." },
 	{ 0, "ContainerNotFound", "There is no such container", "Make it, or correct container." },
+	{ 0, "ResourceNotFound", "There is no such account",
+	  "Check AccountName and the endpoint." },
 	{ 0, "AccountIsDisabled", "The account is disabled", "Enable it in the portal." },
 };
 /* clang-format on */

@@ -364,6 +364,8 @@ static const struct explanation explanations[] = {
 	{ 301, NULL, "The bucket is in another region", "Set region to that of the bucket." },
 	{ 0, "InvalidStorageClass", "The store does not have this storageClass",
 	  "Leave storageClass out, or use one that it has." },
+	{ 400, "InvalidArgument", "The store does not take a header that is sent",
+	  "Check storageClass and headers; leave out what it does not have." },
 	{ 501, NULL, "The store does not know a header that is sent",
 	  "Set \"noOverwrite\": false if it does not know If-None-Match." },
 	{ 403, NULL, "The key may not do this in the bucket",

@@ -238,7 +238,9 @@ take_expires(struct storage *s, const cJSON *v, struct problem *p)
 		    p, "/expirationDuration", hint, "This is no duration.");
 	else if (sec < 1 || sec > s->provider->expires_max)
 		problem_field(p, "/expirationDuration", hint,
-		    "A URI of this type cannot be valid for so long.");
+		    sec < 1 ? "A URI must be valid for a second at least."
+			    : "A URI of this type cannot be valid for so "
+			      "long.");
 	else
 		s->expires_s = sec;
 	free(most);
@@ -278,6 +280,7 @@ check_certificate(struct storage *s, struct problem *p)
 static const struct provider *
 provider_of(const cJSON *doc, struct problem *p)
 {
+	const cJSON *given = cJSON_GetObjectItemCaseSensitive(doc, "type");
 	const char *type = json_string(doc, "type");
 	const struct provider *pv = type != NULL ? provider_find(type) : NULL;
 	struct text hint = { 0 };
@@ -287,8 +290,9 @@ provider_of(const cJSON *doc, struct problem *p)
 	text_str(&hint, "One of ");
 	provider_types(&hint);
 	problem_field(p, "/type", hint.s, "%s",
-	    type == NULL ? "The type of the storage is missing."
-			 : "There is no such type of storage.");
+	    type != NULL        ? "There is no such type of storage."
+		: given != NULL ? "The type of the storage must be a text."
+				: "The type of the storage is missing.");
 	text_fini(&hint);
 	return NULL;
 }
@@ -367,7 +371,8 @@ check_required(struct storage *s, struct problem *p)
 		    s->text[i] != NULL)
 			continue;
 		pointer = xasprintf("/%s", texts[i].name);
-		problem_field(p, pointer, NULL,
+		problem_field(p, pointer,
+		    "Name the one that you made at the provider.",
 		    "A storage of type %s needs it.", s->provider->type);
 		free(pointer);
 	}

@@ -358,6 +358,8 @@ sub poll {
 	return child(sub { call('GET', "/v1/updates?after=$version",
 		token => $gw)->{content} });
 }
+is(call('GET', '/v1/gateways/nobody/devices')->{status}, 404,
+    'no devices of a gateway that is not there');
 my $fh = poll($now->{version});
 Time::HiRes::sleep(0.3);
 my $began = time;

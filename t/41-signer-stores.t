@@ -72,6 +72,14 @@ SKIP: {
 	$f->wrong('wrong', qr/secretAccessKey is wrong/, %doc, secretAccessKey => 'x');
 	$f->wrong('wrong', qr/accessKeyId/, %doc, accessKeyId => 'nobody');
 	$f->wrong('gone', qr/no such bucket/, %doc, bucket => 'no-such-bucket');
+	$f->wrong('class', qr/does not take a header/, %doc, storageClass => 'NO_SUCH');
+	my $set = $s->rest('PUT', '/v1/storages/fresh', json => \%doc)->{json}{status};
+	ok(exists $set->{ok} && !defined $set->{ok}, 'set, and nothing known of it');
+	like($set->{hint}, qr{POST /v1/storages/fresh/test}, 'but how to find out');
+	is_deeply($s->rest('GET', '/v1/storages/fresh')->{json}{status}, $set, 'until it is done');
+	is($s->rest('POST', '/v1/storages/fresh/test')->{json}{ok}, JSON::PP::true(), 'which tells');
+	my $st = $f->tested('notls', %doc, endpoint => $doc{endpoint} =~ s/http:/https:/r);
+	like($st->{hint}, qr/No TLS is spoken.*allowHttp/, 'https to a port without TLS');
 
 	# An HMAC key of Google's: the same protocol, another region.
 	$f->works('interop', %doc, region => 'auto');
@@ -172,8 +180,9 @@ SKIP: {
 	my $bad = $s->rest('PUT', "/v1/storages/$name-key", json => { %doc,
 		container => 'other', connectionString => $doc{connectionString}
 		    =~ s/AccountKey=..../AccountKey=AAAA/r })->{json}{status};
-	like($bad->{error} // '', qr/other could not be made.*Auth/,
+	like($bad->{error} // '', qr/other could not be made.*signature.*Auth/,
 	    "$name: a wrong key is told at once");
+	like($bad->{hint} // '', qr/connection string/, 'and where the right one is');
 	$f->wrong("$name-key", qr/signature/, %doc, connectionString =>
 	    $doc{connectionString} =~ s/AccountKey=..../AccountKey=AAAA/r);
 }
