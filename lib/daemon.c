@@ -175,8 +175,9 @@ run(struct daemon *d, bool check, int argc, char **argv)
 	if (d->conf == NULL)
 		return EX_CONFIG;
 	if (check) {
-		printf("%s: ok\n", d->path);
-		rc = 0;
+		rc = d->app->check != NULL ? d->app->check(d->conf) : 0;
+		if (rc == 0)
+			printf("%s: ok\n", d->path);
 	} else if (has_command) {
 		rc = d->app->command(d->conf, argc, argv);
 	} else {

@@ -19,6 +19,9 @@ struct daemon_app {
 	const char *usage_more; /* further lines of --help, or NULL */
 	const char *config;     /* default of --config */
 	const struct conf_table *table;
+	/* For --check: what else is wrong, of files that the settings name.
+	 * NULL: nothing is looked at. 0, or EX_CONFIG after logging why. */
+	int (*check)(const void *conf);
 	/* Start serving. conf stays the caller's. 0: *self_out is given to the
 	 * others; else an exit code (sysexits.h), after logging why. */
 	int (*start)(

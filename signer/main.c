@@ -157,6 +157,18 @@ open_tls(const struct signer_conf *c, const char *client_ca, SSL_CTX **ctx_out)
 	return rc;
 }
 
+/* The certificate, and with it the authority of publishers' ones. */
+static int
+signer_check(const void *conf)
+{
+	const struct signer_conf *c = conf;
+	SSL_CTX *tls;
+	int rc = open_tls(c, c->client_ca_file, &tls);
+
+	SSL_CTX_free(tls);
+	return rc != 0 ? EX_CONFIG : 0;
+}
+
 /* Where gateways reach us: as set, else where we listen. */
 static char *
 public_url(const struct signer *sg)
@@ -409,6 +421,7 @@ main(int argc, char **argv)
 		    "offline\n",
 		.config = "/etc/edgehaul/signer.conf",
 		.table = &signer_conf_table,
+		.check = signer_check,
 		.start = signer_start,
 		.reload = signer_reload,
 		.stop = signer_stop,

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "endpoint.h"
 #include "store.h"
 #include "xalloc.h"
 
@@ -86,7 +87,13 @@ static void
 cross(void *conf, struct conf_problems *problems)
 {
 	struct signer_conf *c = conf;
+	struct endpoint e = { 0 };
 
+	if (c->public_url != NULL && endpoint_parse(c->public_url, &e) != 0)
+		conf_problem(problems, "signer", "public_url",
+		    "public_url: write https://HOST, https://HOST:PORT or "
+		    "https://HOST/PREFIX");
+	endpoint_fini(&e);
 	if ((c->cert_file == NULL) != (c->key_file == NULL))
 		conf_problem(problems, "signer",
 		    c->cert_file != NULL ? "cert_file" : "key_file",

@@ -487,6 +487,16 @@ for my $wrong ([method => 'put'], [at => '20260230T030405Z'], [expires => '5m'],
 	like($err, qr/^edgehaul-signer: --$wrong->[0] cannot be '$wrong->[1]'/,
 	    'which is told');
 }
+for ([qr/nope\.pem.*cannot be read/, "cert_file = $s->{dir}/nope.pem\nkey_file = /nope"],
+    [qr/:2: public_url.*write https/, 'public_url = https://u@s.example/'],
+    [qr/:2: public_url.*write https/, 'public_url = https://s.example?x']) {
+	my ($like, $line) = @$_;
+	spit("$s->{dir}/wrong.conf", "[signer]\n$line\nstate_dir = $s->{dir}/state\n");
+	my ($rc, $out, $err) = Edgehaul::Daemon->run($s->{program}, '--config',
+	    "$s->{dir}/wrong.conf", '--check');
+	is("$rc$out", 78, "--check: $line");
+	like($err, $like, 'it tells');
+}
 is((Edgehaul::Daemon->run($s->{program}, '--config', "$s->{dir}/signer.conf",
 	    'token', 'create', '--tenant', 'acme', '--role', 'boss'))[0], 64,
     'no such role');
