@@ -361,7 +361,7 @@ sub poll {
 is(call('GET', '/v1/gateways/nobody/devices')->{status}, 404,
     'no devices of a gateway that is not there');
 my $fh = poll($now->{version});
-Time::HiRes::sleep(0.3);
+ok($s->wait_polls(1), 'a poll waits');
 my $began = time;
 is(call('PUT', '/v1/gateways/gw-1/devices/cam-1',
 	json => { blocked => JSON::PP::true() })->{status}, 201, 'block a device');
@@ -455,7 +455,9 @@ for (split /\n/, $r->{content}) {
 is_deeply(\@odd, [], 'each metric has help and type, counters a _total');
 is(Edgehaul::http('GET', "$url/metrics", token => $admin)->{status}, 404,
     'not among the tenants\' calls');
-$r = [map { call('GET', '/v1/updates', token => $gw)->{status} } 1 .. 90];
+ok(wait_for(sub { call('GET', '/v1/updates', token => $gw)->{status} == 200 }),
+    'a token within its limit');
+$r = [$s->flood($gw, 200)];
 ok((grep { $_ == 429 } @$r), 'too many requests of one token');
 is($r->[0], 200, 'not the first of them');
 is(call('GET', '/v1/storages')->{status}, 200, 'and no other token');
@@ -505,9 +507,10 @@ is((Edgehaul::Daemon->run($s->{program}, '--config', "$s->{dir}/signer.conf",
 
 is(call('DELETE', '/v1/storages/s3')->{status}, 204, 'delete');
 is(call('DELETE', '/v1/storages/s3')->{status}, 404, 'it is gone');
-sleep 2; # the limit
-$fh = poll(call('GET', '/v1/updates', token => $gw)->{json}{version});
-Time::HiRes::sleep(0.3);
+ok(wait_for(sub { $r = call('GET', '/v1/updates', token => $gw);
+	$r->{status} == 200 }), 'the limit lets calls through again');
+$fh = poll($r->{json}{version});
+ok($s->wait_polls(1), 'a poll waits');
 $began = time;
 $s->stop;
 cmp_ok(time - $began, '<', 5 * Edgehaul::slowness(), 'SIGTERM ends it');

@@ -14,8 +14,8 @@ Edgehaul->need_all('postgresql', 'haproxy');
 my $slow = Edgehaul::slowness();
 my $pg = Edgehaul->postgresql;
 my $uri = $pg->uri;
-my @s = map { Edgehaul->signer(name => "signer-$_", conf => "database = $uri") }
-    0, 1;
+my @s = map { Edgehaul->signer(name => "signer-$_", conf =>
+	"database = $uri\nmetrics_address = 127.0.0.1:0") } 0, 1;
 my $admin = $s[0]->admin;
 my $gw = $s[0]->token('gateway', '--gateway', 'gw-1');
 $s[0]->start;
@@ -88,7 +88,7 @@ is($wrong, 0, 'a block through one acts at once at the other');
 my ($fh, $began, $took, $device);
 for (1 .. 3) {
 	$fh = poll(1, version(1));
-	sleep 0.7;
+	$s[1]->wait_polls(1);
 	$began = time;
 	block(0, 1);
 	$device = json_decode(<$fh>)->{devices}[0]{device};
@@ -170,7 +170,7 @@ is(version(1) - $from, 40, 'and each is counted');
 # ---- the database goes away -----------------------------------------------
 
 $fh = poll(1, version(1));
-sleep 0.7;
+ok($s[1]->wait_polls(1), 'a gateway waits');
 $pg->halt;
 $began = time;
 my $r = sign(2);

@@ -207,7 +207,7 @@ ok(wait_for(sub { $s->metric('long_polls') == 0 }), 'none is left');
 my ($n, $r) = 0;
 while ($n < 4000) {
 	$r = $s->rest('PUT', '/v1/gateways/fill-' . ++$n,
-	    json => { note => 'n' x 200, prefix => 'p' x 100 });
+	    json => { note => 'n' x 1000, prefix => 'p' x 100 });
 	last if $r->{status} != 201;
 }
 is($r->{status}, 507, 'a full database: 507') or diag("$n $r->{content}");

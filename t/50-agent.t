@@ -206,14 +206,15 @@ ok(wait_for(sub { !grep { my $i = $_; !grep { $_->{key} =~ /$i/ }
 	'a storage that works is not held up by one that does not');
 ok(wait_for(sub { $agent->new_log =~ /storage=broken failed 5 times/ }),
 	'the circuit of the other opens');
+sub broken { return (grep { $_->{name} eq 'broken' }
+	@{ $gw->status->{agent}{storages} // [] })[0] // {} }
+ok(wait_for(sub { (broken()->{circuit} // '') eq 'open'
+	&& broken()->{running} <= 1 }), 'status shows it');
 my $n = () = $cloud->requests('PUT', qr/broken/);
 sleep 2;
 cmp_ok((() = $cloud->requests('PUT', qr/broken/)) - $n, '<=', 3,
 	'then one try at a time');
-my $st = $gw->status->{agent}{storages};
-my ($broken) = grep { $_->{name} eq 'broken' } @$st;
-is($broken->{circuit}, 'open', 'status shows it');
-like($broken->{last_error}, qr/store answered 500/, 'with the reason');
+like(broken()->{last_error}, qr/store answered 500/, 'with the reason');
 $cloud->rules;
 ok($gw->drained(45), 'back again: all of it goes out at once');
 

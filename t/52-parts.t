@@ -29,7 +29,7 @@ for my $type (sort keys %stores) {
 	my $store = $stores{$type};
 	$site->signer->storage('default', $store->storage('shots'),
 		partSize => 5 << 20);
-	$site->configure(upload => { rate_limit => '8 MB' });
+	$site->configure(upload => { rate_limit => '4 MB' });
 	$agent->reload;
 	my $before = uploads()->{sent_bytes};
 	my $r = $site->put("/upload/cam-1/$type.bin", $big);
@@ -54,12 +54,15 @@ sub begun { # uploads in parts that radosgw has
 	my $r = $stores{S3}->request('GET', '/shots', [['uploads', '']]);
 	return scalar(() = $r->{body} =~ m{<UploadId>}g);
 }
-$site->configure(upload => { rate_limit => '4 MB' });
+$site->configure(upload => { rate_limit => '3 MB' });
 $agent->reload;
 my $before = uploads()->{sent_bytes};
 my $r = $site->put('/upload/cam-1/moved.bin', $big);
 ok(wait_for(sub { uploads()->{sent_bytes} - $before > 6_000_000 }),
 	'a part is at the old store');
+# From here on it takes as long as it has to.
+$site->configure(upload => { rate_limit => '100 KB' });
+$agent->reload;
 is(begun(), 1, 'which waits for the others');
 $site->signer->storage('default', $stores{AZURE}->storage('shots'),
 	partSize => 5 << 20);

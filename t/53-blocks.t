@@ -7,12 +7,17 @@ use Edgehaul;
 use Test::More;
 use Time::HiRes ();
 
-my $site = Edgehaul->site(conf => { upload => { rate_limit => '200 KB' } });
+my $site = Edgehaul->site;
 my $signer = $site->signer;
 my $device = '/v1/gateways/gw-1/devices/';
 sub status_of { my $r = $site->put(@_); return $r ? $r->{status} : 0 }
 sub row { my ($id) = @_; return (grep { $_->{id} eq $id } $site->queue_ls)[0] }
 sub state_of { my $r = row(@_); return $r ? $r->{state} : 'gone' }
+sub rate {
+	my ($rate) = @_;
+	$site->configure(upload => { rate_limit => $rate });
+	ok($site->agent->reload, ($rate // 'no') . ' rate');
+}
 sub block {
 	my ($name, $yes) = @_;
 	my $r = $signer->rest('PUT', $device . $name,
@@ -25,6 +30,7 @@ is(status_of('/upload/cam-1/before.jpg', jpeg()), 201, 'before: taken');
 ok($site->drained(20, 1), 'and delivered');
 
 # ---- a long transfer is stopped ---------------------------------------------
+rate('50 KB'); # a minute
 my $r = $site->put('/upload/cam-1/long.bin', 'x' x 3_000_000);
 is($r->{status}, 201, 'a long one is taken');
 my $id = $r->{json}{id};
@@ -51,6 +57,7 @@ is(state_of($id), 'held', 'still held');
 
 # ---- unblocked --------------------------------------------------------------
 $signer->start;
+rate(undef);
 block('cam-1', 0);
 ok(wait_for(sub { status_of('/upload/cam-1/again.jpg', jpeg()) == 201 }),
 	'taken again');

@@ -11,7 +11,6 @@ Edgehaul->need_all('radosgw');
 my $s3 = Edgehaul->radosgw;
 $s3->bucket($_) for qw(shots other);
 my $site = Edgehaul->site(storage => undef, conf => {
-	upload => { rate_limit => '6 MB' },
 	spool => { on_same_name => 'replace-waiting' } });
 my ($signer, $agent) = ($site->signer, $site->agent);
 $signer->storage('default', $s3->storage('shots'), partSize => 5 << 20);
@@ -29,8 +28,15 @@ sub state_of {
 	my ($r) = grep { $_->{id} eq $id } $site->queue_ls;
 	return $r ? $r->{state} : 'gone';
 }
+# As slow as it has to be to be looked at, or as fast as can be.
+sub rate {
+	my ($rate) = @_;
+	$site->configure(upload => { rate_limit => $rate });
+	ok($agent->reload, ($rate // 'no') . ' rate');
+}
 sub put_big {
 	my ($name, $body) = @_;
+	rate('1 MB');
 	my $id = $site->put("/upload/cam-1/$name", $body)->{json}{id};
 	ok(wait_for(sub { begun('shots') }, 30), "$name: parts are begun");
 	return $id;
@@ -47,6 +53,7 @@ block(1);
 ok(wait_for(sub { state_of($id) eq 'held' }), 'blocked: held');
 ok(wait_for(sub { !begun('shots') }, 30), 'its parts are given up');
 block(0);
+rate(undef);
 ok($site->drained(60, 1), 'let go again, it arrives');
 my ($key) = grep { /$id/ } $s3->keys('shots');
 is(sha256_hex($s3->object('shots', $key // '')->{body} // ''), sha256_hex($big),
@@ -69,6 +76,7 @@ ok($site->drained(30, 2), 'what replaced it is delivered');
 # ---- a storage that is replaced ---------------------------------------------
 $id = put_big('c.bin', $big . 'c');
 $signer->storage('default', $s3->storage('other'), partSize => 5 << 20);
+rate(undef);
 ok($site->drained(60, 3), 'the storage is replaced: it goes to the new one');
 ok(wait_for(sub { !begun('shots') && !begun('other') }, 30),
 	'nothing is left at either');

@@ -76,6 +76,23 @@ sub polls {
 	} 1 .. $n;
 }
 
+# So many calls of one token on one connection, none of which waits for the
+# answer before: as fast as the signer is, however slow the client. The statuses.
+sub flood {
+	my ($self, $token, $n) = @_;
+	my ($at) = $self->{url} =~ m{//(.*)};
+	my $c = Edgehaul::Raw->new($at) or die "connect: $!\n";
+	$c->send("GET /v1/updates HTTP/1.1\r\nHost: $at\r\n"
+		. "Authorization: Bearer $token\r\n\r\n") for 1 .. $n;
+	return map { my $r = $c->response; $r ? $r->{status} : () } 1 .. $n;
+}
+
+# Until so many long polls wait: what comes then wakes them.
+sub wait_polls {
+	my ($self, $n) = @_;
+	return Edgehaul::wait_for(sub { $self->metric('long_polls') >= $n }, 30);
+}
+
 # A number of /metrics, which needs a metrics_address.
 sub metric {
 	my ($self, $name) = @_;
