@@ -7,6 +7,7 @@ use warnings;
 use Test::More;
 use Edgehaul;
 use Edgehaul::Publisher;
+use Edgehaul::Raw;
 use Edgehaul::Varnish;
 use Edgehaul::Workstation;
 
@@ -151,6 +152,23 @@ is(fetch($c->{url}), $sha{'1.0.0'}, 'curl fetches it from the gateway: the same 
 is(fetch("/firmware/b/$sha{'1.0.0'}/fw.bin"), $sha{'1.0.0'}, 'once more, from the cache');
 like($varnish->log . join('', `varnishstat -n $varnish->{dir}/wd -1 -f MAIN.cache_miss 2>/dev/null`),
     qr/cache_miss\s+[1-9]/, 'it came by Varnish') if Edgehaul::have('varnishstat');
+
+# What no path of firmware has never gets to the bucket.
+for (['/cam-x/stable/manifest.json', 1], ['/cam-x/stable/no%2Bne.json', 1],
+	['/cam-x/stable/manifest.json?x=/../y', 1], ['/../secret', 0], ['/', 0],
+	['/cam-x/stable/../../../secret', 0], ['/cam-x/%2e%2e/%2e%2e/secret', 0],
+	['/cam-x/stable/.hidden', 0], ['/cam-x/stable/./manifest.json', 0],
+	['/cam-x//stable/manifest.json', 0], ['/cam-x/stable/1.0.0/a%2fb', 0],
+	['/cam-x/stable/1.0.0/..%2f..', 0], ['/cam-x/stable/', 0],
+	['/cam-x/stable/1.0.0/a/b', 0], ['/cam-x/stable/%00', 0]) {
+	my ($path, $goes) = @$_;
+	my $c = Edgehaul::Raw->new($varnish->url =~ s{.*/}{}r);
+	$c->send("GET $path HTTP/1.1\r\nHost: cdn\r\n\r\n");
+	my $r = $c->response // {};
+	is(defined $r->{headers}{'x-cache'} ? 1 : 0, $goes,
+		"$path is " . ($goes ? '' : 'not ') . 'asked for');
+	is($r->{status}, 404, 'but is not there') if !$goes;
+}
 
 # Other unmodified clients, from the start and from the middle; SWUpdate and the
 # camera that probes by ranges are in t/83 and t/81.
