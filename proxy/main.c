@@ -342,6 +342,7 @@ proxy_start(struct event_base *base, const void *conf, void **self_out)
 
 	px->base = base;
 	px->conf = conf;
+	TAILQ_INIT(&px->standing);
 	px->started_ms = clock_ms();
 	px->access = access_new(conf);
 	px->devices = devices_new(conf, px->started_ms);

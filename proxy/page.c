@@ -25,11 +25,18 @@
 #include "xalloc.h"
 
 #define AGENT_SILENT_MS 10000
+#define STANDING_MAX (4u << 20)
 
+/* A request, until it is over. Answers may be large and their readers slow:
+ * those that stand hold STANDING_MAX octets together, the oldest is cut for
+ * the newest. */
 struct ask {
+	TAILQ_ENTRY(ask) link; /* of answers that stand */
 	struct proxy *px;
 	struct http_request *rq; /* NULL: gone */
 	enum { ASK_STATUS, ASK_HEALTH, ASK_METRICS } what;
+	bool answered;
+	size_t n; /* octets of the answer */
 };
 
 static void
@@ -37,10 +44,35 @@ on_gone(struct http_request *rq, bool ok, void *arg)
 {
 	struct ask *a = arg;
 
-	if (a->rq == NULL)
-		free(a);
-	else
-		a->rq = NULL;
+	a->rq = NULL;
+	if (!a->answered)
+		return; /* on_spool_status() frees it */
+	TAILQ_REMOVE(&a->px->standing, a, link);
+	a->px->standing_n -= a->n;
+	free(a);
+}
+
+/* It is answered now, with n octets. */
+static void
+stand(struct ask *a, size_t n)
+{
+	struct proxy *px = a->px;
+	struct ask *old;
+
+	TAILQ_FOREACH(old, &px->standing, link)
+	{
+		if (px->standing_n + n <= STANDING_MAX)
+			break;
+		if (old->n == 0)
+			continue;
+		px->standing_n -= old->n;
+		old->n = 0;
+		http_reply_abort(old->rq); /* on_gone() comes later */
+	}
+	a->answered = true;
+	a->n = n;
+	px->standing_n += n;
+	TAILQ_INSERT_TAIL(&px->standing, a, link);
 }
 
 static cJSON *
@@ -99,38 +131,55 @@ reply_health(struct http_request *rq, const struct spool_status *st)
 }
 
 static void
-reply_metrics(struct http_request *rq, const struct proxy *px,
-    const struct spool_status *st)
+reply_metrics(struct ask *a, const struct spool_status *st)
 {
-	cJSON *status = status_json(px, st);
+	cJSON *status = status_json(a->px, st);
 	struct text t = { 0 };
 
-	metrics_text(px, status, &t);
+	metrics_text(a->px, status, &t);
 	cJSON_Delete(status);
-	http_reply(rq, 200, PROM_TYPE, t.s, t.n);
+	stand(a, t.n);
+	http_reply(a->rq, 200, PROM_TYPE, t.s, t.n);
 	text_fini(&t);
+}
+
+static void
+reply_status(struct ask *a, const struct spool_status *st)
+{
+	cJSON *status = status_json(a->px, st);
+	char *text = json_line(status);
+	size_t n = strlen(text);
+
+	cJSON_Delete(status);
+	text[n] = '\n'; /* instead of the NUL */
+	stand(a, n + 1);
+	http_reply(a->rq, 200, "application/json", text, n + 1);
+	free(text);
 }
 
 static void
 on_spool_status(int rc, const struct spool_status *st, void *arg)
 {
 	struct ask *a = arg;
-	struct http_request *rq = a->rq;
 
-	if (rq == NULL) {
+	if (a->rq == NULL) {
 		free(a);
 		return;
 	}
-	a->rq = NULL; /* freed when the request is over */
-	if (rc != 0)
-		http_reply_error(rq, 503, "the index cannot be read",
-		    "look for \"index\" in the proxy's log");
-	else if (a->what == ASK_HEALTH)
-		reply_health(rq, st);
-	else if (a->what == ASK_METRICS)
-		reply_metrics(rq, a->px, st);
+	if (rc == 0 && a->what == ASK_STATUS) {
+		reply_status(a, st);
+		return;
+	}
+	if (rc == 0 && a->what == ASK_METRICS) {
+		reply_metrics(a, st);
+		return;
+	}
+	stand(a, 0);
+	if (rc == 0)
+		reply_health(a->rq, st);
 	else
-		http_reply_json(rq, 200, status_json(a->px, st));
+		http_reply_error(a->rq, 503, "the index cannot be read",
+		    "look for \"index\" in the proxy's log");
 }
 
 static void

@@ -41,6 +41,8 @@ struct proxy {
 		uint64_t uploads, refused, failed, bytes;
 	} count;
 	struct refusals refusals;
+	TAILQ_HEAD(, ask) standing; /* answers of page.c on their way */
+	size_t standing_n;          /* their octets */
 	LIST_HEAD(, upload) claims; /* on names, see upload_name.c */
 };
 

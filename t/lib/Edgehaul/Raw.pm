@@ -26,10 +26,11 @@ sub _tls {
 	return $s;
 }
 
-# from: the address to send from (of 127.0.0.0/8); timeout: seconds; tls: 1.
+# from: the address to send from (of 127.0.0.0/8); timeout: seconds; tls: 1;
+# rcvbuf: octets.
 sub new {
 	my ($class, $address, %o) = @_;
-	my $s = $o{tls} ? _tls($address)
+	my $s = $o{tls} ? _tls($address) : $o{rcvbuf} ? _small($address, $o{rcvbuf})
 	    : IO::Socket::INET->new(PeerAddr => $address, Proto => 'tcp',
 		($o{from} ? (LocalAddr => $o{from}) : ()), Timeout => 10)
 	    or return undef;
@@ -37,6 +38,19 @@ sub new {
 	binmode $s;
 	return bless { s => $s, buf => '', eof => 0,
 		timeout => ($o{timeout} // 20) * Edgehaul::slowness() }, $class;
+}
+
+# One that takes in little at a time, in packets as on a LAN: on the loopback's
+# large ones the sender's kernel would take megabytes. Set before it connects.
+sub _small {
+	my ($address, $rcvbuf) = @_;
+	my ($host, $port) = split /:/, $address;
+	my $s = IO::Socket::INET->new(Proto => 'tcp', Type => Socket::SOCK_STREAM)
+	    or return undef;
+	setsockopt($s, Socket::SOL_SOCKET, Socket::SO_RCVBUF, $rcvbuf);
+	setsockopt($s, IPPROTO_TCP, Socket::TCP_MAXSEG, 1400);
+	return connect($s, Socket::pack_sockaddr_in($port,
+		Socket::inet_aton($host))) ? $s : undef;
 }
 
 sub socket { $_[0]{s} }
