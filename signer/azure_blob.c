@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define PARALLEL 4
 #define BLOCKS_MAX 50000
@@ -50,7 +51,10 @@ object_headers(
 	}
 	if (s->text[ST_ACCESS_TIER] != NULL)
 		headers_set(h, "x-ms-access-tier", s->text[ST_ACCESS_TIER]);
-	headers_all(h, s->headers, s->headers_n);
+	/* That one is Put Blob's, which has it anyway. */
+	for (size_t i = 0; i < s->headers_n; i++)
+		if (strcasecmp(s->headers[i].name, "x-ms-blob-type") != 0)
+			headers_set(h, s->headers[i].name, s->headers[i].value);
 }
 
 static int

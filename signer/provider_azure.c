@@ -53,6 +53,12 @@ check_fields(struct storage *s, struct problem *p)
 		problem_field(p, "/accessTier",
 		    "Write Hot, Cool, Cold or Archive.",
 		    "There is no such access tier.");
+	for (size_t i = 0; i < s->headers_n; i++)
+		if (strcasecmp(s->headers[i].name, "x-ms-blob-type") == 0 &&
+		    strcmp(s->headers[i].value, "BlockBlob") != 0)
+			problem_field(p, "/headers/x-ms-blob-type",
+			    "Write BlockBlob, or leave it out.",
+			    "Uploads are block blobs.");
 	if (s->part_size == 0)
 		s->part_size = 64 << 20;
 	else if (s->part_size > 4000LL << 20)

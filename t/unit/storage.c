@@ -21,63 +21,8 @@
 #include "provider.h"
 #include "recipe.h"
 #include "seal.h"
+#include "storage_world.h"
 #include "xalloc.h"
-
-static struct sign_env env = { .public_url = (char *)"https://s.example:8443" };
-
-static cJSON *
-json(const char *s)
-{
-	cJSON *v = json_parse(s, strlen(s), 1 << 20, NULL);
-
-	assert_non_null(v);
-	return v;
-}
-
-/* The storage of a document that is right. */
-static struct storage *
-good(const char *text)
-{
-	struct problem p = { 0 };
-	struct storage *s = NULL;
-	cJSON *doc = json(text);
-
-	if (storage_parse(&env, "acme", "default", doc, &p, &s) != 0) {
-		char *why = json_line(p.errors);
-
-		fail_msg("%s: %s", text, why);
-	}
-	cJSON_Delete(doc);
-	return s;
-}
-
-/* A document that is wrong at this pointer. */
-static void
-bad(const char *text, const char *pointer)
-{
-	struct problem p = { 0 };
-	struct storage *s = NULL;
-	cJSON *doc = json(text);
-	const cJSON *e;
-	bool found = false;
-
-	assert_int_equal(
-	    storage_parse(&env, "acme", "default", doc, &p, &s), -EINVAL);
-	assert_int_equal(p.status, 422);
-	cJSON_ArrayForEach(e, p.errors)
-	{
-		found |= strcmp(json_string(e, "pointer"), pointer) == 0;
-	}
-	if (!found)
-		fail_msg("%s: nothing points to %s", text, pointer);
-	problem_fini(&p);
-	cJSON_Delete(doc);
-}
-
-#define KEYS "\"accessKeyId\":\"AK\",\"secretAccessKey\":\"SK\""
-#define S3 "{\"type\":\"S3\",\"bucket\":\"bkt\"," KEYS
-#define ACCOUNT "AccountName=acc;AccountKey=c2VjcmV0;"
-#define AZ(more) "{\"type\":\"AZURE\",\"connectionString\":\"" ACCOUNT more "\""
 
 /* A storage of Google's with a key of its own; more: further fields. */
 static char *
@@ -107,17 +52,6 @@ gcs_doc(const char *more)
 	BIO_free(b);
 	EVP_PKEY_free(key);
 	return doc;
-}
-
-static void
-has_host(const char *text, const char *host)
-{
-	struct storage *s = good(text);
-	cJSON *hosts = storage_hosts(s);
-
-	assert_string_equal(cJSON_GetArrayItem(hosts, 0)->valuestring, host);
-	cJSON_Delete(hosts);
-	storage_free(s);
 }
 
 static void
@@ -165,19 +99,6 @@ test_s3(void **state)
 	bad(S3 ",\"headers\":{\"Content-MD5\":\"c\"}}", "/headers/Content-MD5");
 }
 
-static void
-has_warnings(const char *text, int n)
-{
-	struct storage *s = good(text);
-
-	if (cJSON_GetArraySize(s->warnings) != n) {
-		char *why = json_line(s->warnings);
-
-		fail_msg("%s: %s", text, why);
-	}
-	storage_free(s);
-}
-
 /* Empty texts and nulls stand for what is not there, whatever the field. */
 static void
 test_absent(void **state)
@@ -198,120 +119,6 @@ test_absent(void **state)
 	bad(S3 ",\"regoin\":\"\"}", "/regoin");
 	/* It ends some day, and the storage with it. */
 	has_warnings(S3 ",\"sessionToken\":\"t\"}", 1);
-}
-
-static void
-test_azure(void **state)
-{
-	struct storage *s;
-
-	has_host(AZ("") "}", "acc.blob.core.windows.net");
-	has_host(AZ("EndpointSuffix=core.chinacloudapi.cn") "}",
-	    "acc.blob.core.chinacloudapi.cn");
-	has_host(AZ("BlobEndpoint=https://b.example/") "}", "b.example");
-	has_host(AZ("") ",\"endpoint\":\"https://my.example\"}", "my.example");
-	s = good(AZ("") ",\"container\":\"\"}");
-	assert_string_equal(s->text[ST_CONTAINER], "edgehaul");
-	assert_int_equal(s->expires_s, 900);
-	assert_int_equal(cJSON_GetArraySize(s->warnings), 0);
-	storage_free(s);
-	s = good("{\"type\":\"AZURE\",\"allowHttp\":true,"
-		 "\"connectionString\":\"UseDevelopmentStorage=true\"}");
-	storage_free(s);
-	s = good(AZ("DefaultEndpointsProtocol=http") ",\"endpoint\":"
-						     "\"https://x\"}");
-	assert_int_equal(cJSON_GetArraySize(s->warnings), 2);
-	storage_free(s);
-	bad("{\"type\":\"AZURE\"}", "/connectionString");
-	bad("{\"type\":\"AZURE\",\"connectionString\":\"AccountName=x\"}",
-	    "/connectionString");
-	bad("{\"type\":\"AZURE\",\"connectionString\":\"AccountName=x;"
-	    "AccountKey=%%\"}",
-	    "/connectionString");
-	bad("{\"type\":\"AZURE\",\"connectionString\":\"rubbish\"}",
-	    "/connectionString");
-	bad(AZ("DefaultEndpointsProtocol=http") "}", "/connectionString");
-	bad(AZ("") ",\"container\":\"Upper\"}", "/container");
-	bad(AZ("") ",\"accessTier\":\"Warm\"}", "/accessTier");
-	/* http in both, allowed: that it goes in clear is all there is to say
-	 */
-	s = good(
-	    AZ("DefaultEndpointsProtocol=http") ",\"endpoint\":\"http://"
-						"acc.blob.core.windows.net\","
-						"\"allowHttp\":true}");
-	assert_int_equal(cJSON_GetArraySize(s->warnings), 1);
-	storage_free(s);
-	/* https in the endpoint alone wins, also with allowHttp */
-	s = good(
-	    AZ("DefaultEndpointsProtocol=http") ",\"endpoint\":\"https://"
-						"acc.blob.core.windows.net\","
-						"\"allowHttp\":true}");
-	assert_int_equal(cJSON_GetArraySize(s->warnings), 1);
-	storage_free(s);
-	s = good(AZ("") ",\"endpoint\":\"http://acc.blob.core.windows.net\"}");
-	assert_int_equal(cJSON_GetArraySize(s->warnings), 1);
-	storage_free(s);
-}
-
-/* Connection strings in the ways that Azure's documents and people write. */
-static void
-test_azure_strings(void **state)
-{
-#define CS(text) "{\"type\":\"AZURE\",\"connectionString\":\"" text "\""
-	struct problem p = { 0 };
-	struct storage *s;
-	cJSON *doc;
-
-	has_host(AZ("\\n") "}", "acc.blob.core.windows.net");
-	has_host(CS(" AccountName = acc ;\\r\\n AccountKey=c2VjcmV0 ; ") "}",
-	    "acc.blob.core.windows.net");
-	has_host(CS("accountname=acc;ACCOUNTKEY=c2VjcmV0;") "}",
-	    "acc.blob.core.windows.net");
-	has_host(CS("UseDevelopmentStorage=true;DevelopmentStorageProxyUri="
-		    "http://10.1.1.1:8888/") ",\"allowHttp\":true}",
-	    "10.1.1.1:10000");
-	bad(CS("AccountName=acc.evil.example/;AccountKey=c2VjcmV0") "}",
-	    "/connectionString");
-	bad(CS("UseDevelopmentStorage=true;DevelopmentStorageProxyUri=u@x") "}",
-	    "/connectionString");
-	/* A SAS cannot be cut down to an upload, and must not be given out. */
-	doc = json(CS("BlobEndpoint=https://acc.blob.core.windows.net/;"
-		      "SharedAccessSignature=sv=2022-11-02&sig=x%3D") "}");
-	assert_int_equal(
-	    storage_parse(&env, "acme", "default", doc, &p, &s), -EINVAL);
-	assert_non_null(strstr(p.detail, "SharedAccessSignature"));
-	problem_fini(&p);
-	cJSON_Delete(doc);
-	/* All that differs is told. */
-	has_warnings(AZ("BlobEndpoint=https://h:1/acc") ",\"endpoint\":"
-							"\"https://h:2/acc\"}",
-	    1);
-	has_warnings(AZ("BlobEndpoint=https://h:1/acc") ",\"endpoint\":"
-							"\"https://h:1/b\"}",
-	    1);
-	has_warnings(AZ("BlobEndpoint=https://h:1/acc") ",\"endpoint\":"
-							"\"https://h:1/acc/\"}",
-	    0);
-	has_warnings(AZ("BlobEndpoint=https://h:1/acc") ",\"endpoint\":"
-							"\"https://h:1\"}",
-	    0);
-}
-
-/* The secret goes by https to an authority that is given without a scheme. */
-static void
-test_azure_authority(void **state)
-{
-#define CLIENT                                                                 \
-	"{\"type\":\"AZURE\",\"tenantId\":\"t\",\"clientId\":\"c\","           \
-	"\"clientSecret\":\"s\",\"endpoint\":\"https://acc.example\""
-	struct storage *s =
-	    good(CLIENT ",\"authority\":\"Login.Example:8443/\"}");
-
-	assert_string_equal(
-	    s->text[ST_AUTHORITY], "https://login.example:8443");
-	storage_free(s);
-	bad(CLIENT ",\"authority\":\"http://login.example\"}", "/authority");
-	bad(CLIENT ",\"authority\":\"https://u@login.example\"}", "/authority");
 }
 
 static void
@@ -614,9 +421,6 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_s3),
 		cmocka_unit_test(test_absent),
-		cmocka_unit_test(test_azure),
-		cmocka_unit_test(test_azure_strings),
-		cmocka_unit_test(test_azure_authority),
 		cmocka_unit_test(test_certificate),
 		cmocka_unit_test(test_secrets),
 		cmocka_unit_test(test_seal),
