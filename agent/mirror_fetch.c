@@ -12,7 +12,6 @@
  */
 #include "firmware.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -27,6 +26,7 @@
 #include "json.h"
 #include "layout.h"
 #include "log.h"
+#include "mirror_room.h"
 #include "pool.h"
 #include "transfer.h"
 #include "url.h"
@@ -36,7 +36,6 @@
 #define WAITING_MAX 64
 #define PIECE (256 * 1024)
 #define MARGIN (1 << 20) /* of the disk, above the floor */
-#define BLOCK 4096
 #define WHOLE_MS 3600000
 #define LEAST_RATE 512
 #define LEAST_S 30
@@ -58,13 +57,15 @@ struct fetch {
 	size_t writing_n;
 	uint64_t size; /* written or about to be */
 	uint64_t limit;
-	int rc; /* of the disk */
+	uint64_t room; /* taken for it; the pool's thread */
+	int rc;        /* of the disk */
 };
 TAILQ_HEAD(fetch_list, fetch);
 
 struct mirrors {
 	struct firmware *f;
 	struct xfers *xfers;
+	struct mirror_room *room; /* the pool's thread */
 	struct fetch_list list;
 	unsigned running, waiting;
 };
@@ -158,8 +159,12 @@ run_end(void *arg)
 
 	if (x->rc == 0 && !x->failed)
 		x->rc = publish(x);
-	if (x->rc != 0 || x->failed)
+	if (x->rc == 0 && !x->failed) {
+		mirror_room_keep(x->m->room, x->room);
+	} else {
 		unlink(aside);
+		mirror_room_give(x->m->room, x->room);
+	}
 	free(aside);
 }
 
@@ -197,93 +202,6 @@ maybe_end(struct fetch *x)
 	pool_run(x->m->f->pool, run_end, ran_end, x);
 }
 
-/* ---- room ---------------------------------------------------------------- */
-
-struct kept {
-	char *path; /* of the .json */
-	uint64_t size;
-	time_t used;
-};
-struct kept_list {
-	struct kept *v;
-	size_t n;
-	uint64_t sum;
-};
-
-static void
-list_folder(struct kept_list *l, const char *dir)
-{
-	DIR *d = opendir(dir);
-	struct dirent *e;
-
-	while (d != NULL && (e = readdir(d)) != NULL) {
-		size_t n = strlen(e->d_name);
-		char *path = xasprintf("%s/%s", dir, e->d_name);
-		struct stat st, body;
-		char *dot;
-
-		if (n != 69 || strcmp(e->d_name + 64, ".json") != 0 ||
-		    stat(path, &st) != 0) {
-			free(path);
-			continue;
-		}
-		dot = strrchr(path, '.');
-		*dot = '\0';
-		if (stat(path, &body) != 0)
-			body.st_size = 0;
-		*dot = '.';
-		l->v = xrealloc(l->v, (l->n + 1) * sizeof(*l->v));
-		/* What it takes of the disk, its .json too: there may be
-		 * any number of small ones. */
-		l->v[l->n++] = (struct kept){ path,
-			((uint64_t)body.st_size + BLOCK - 1) / BLOCK * BLOCK +
-			    BLOCK,
-			st.st_mtime };
-		l->sum += l->v[l->n - 1].size;
-	}
-	if (d != NULL)
-		closedir(d);
-}
-
-static int
-by_use(const void *a, const void *b)
-{
-	const struct kept *x = a, *y = b;
-
-	return (x->used > y->used) - (x->used < y->used);
-}
-
-/* So that size more fit: the longest unused go, their .json first. */
-static void
-make_room(const char *mirror_dir, uint64_t limit, uint64_t size)
-{
-	struct kept_list l = { 0 };
-	DIR *d = opendir(mirror_dir);
-	struct dirent *e;
-
-	while (d != NULL && (e = readdir(d)) != NULL)
-		if (e->d_name[0] != '.') {
-			char *dir = xasprintf("%s/%s", mirror_dir, e->d_name);
-
-			list_folder(&l, dir);
-			free(dir);
-		}
-	if (d != NULL)
-		closedir(d);
-	if (l.n > 0)
-		qsort(l.v, l.n, sizeof(*l.v), by_use);
-	for (size_t i = 0; i < l.n; i++) {
-		if (l.sum + size > limit) {
-			unlink(l.v[i].path);
-			*strrchr(l.v[i].path, '.') = '\0';
-			unlink(l.v[i].path);
-			l.sum -= l.v[i].size;
-		}
-		free(l.v[i].path);
-	}
-	free(l.v);
-}
-
 /* ---- pieces to the disk -------------------------------------------------- */
 
 static int
@@ -311,13 +229,13 @@ static void
 run_piece(void *arg)
 {
 	struct fetch *x = arg;
-	char *all = xstrdup(x->dir);
 	const char *p = x->writing;
 	size_t n = x->writing_n;
+	uint64_t more = mirror_room_of(x->size) - x->room;
 
-	*strrchr(all, '/') = '\0';
-	make_room(all, x->limit, x->size);
-	free(all);
+	x->rc = mirror_room_take(x->m->room, x->limit, more);
+	if (x->rc == 0)
+		x->room += more;
 	/* Uploads go first for the disk. */
 	if (cache_disk_room(x->m->f->cache) < n + MARGIN)
 		x->rc = -ENOSPC;
@@ -527,14 +445,33 @@ mirrors_want(struct mirrors *m, const char *name, const char *path)
 	next(m);
 }
 
+static void
+run_look(void *arg)
+{
+	struct mirrors *m = arg;
+
+	mirror_room_look(m->room);
+}
+
+static void
+ran_look(void *arg)
+{
+}
+
 struct mirrors *
 mirrors_new(struct firmware *f)
 {
 	struct mirrors *m = xcalloc(1, sizeof(*m));
+	char *dir;
 
 	m->f = f;
 	m->xfers = xfers_new(f->agent->base, 4);
 	TAILQ_INIT(&m->list);
+	dir = gateway_conf_path(f->agent->conf, "cache/mirror");
+	m->room = mirror_room_new(dir);
+	free(dir);
+	/* Before any file of theirs is opened: the same thread does that. */
+	pool_run(f->pool, run_look, ran_look, m);
 	return m;
 }
 
@@ -563,5 +500,6 @@ void
 mirrors_free(struct mirrors *m)
 {
 	xfers_free(m->xfers);
+	mirror_room_free(m->room);
 	free(m);
 }
