@@ -187,6 +187,21 @@ unknown_field(const struct provider *pv, const char *name, struct problem *p)
 	free(hint);
 }
 
+/* Blanks around it, and line ends, come with copying and are signed with. */
+static bool
+is_clean(int i, const char *text)
+{
+	size_t n = strlen(text);
+
+	if (i == ST_CONNECTION_STRING || i == ST_SERVICE_ACCOUNT ||
+	    i == ST_CERTIFICATE || n == 0)
+		return true;
+	for (size_t k = 0; k < n; k++)
+		if ((unsigned char)text[k] < ' ' || text[k] == 0x7f)
+			return false;
+	return text[0] != ' ' && text[n - 1] != ' ';
+}
+
 static void
 take_text(struct storage *s, int i, const cJSON *v, struct problem *p)
 {
@@ -202,6 +217,9 @@ take_text(struct storage *s, int i, const cJSON *v, struct problem *p)
 	if (text != NULL && strlen(text) > texts[i].max)
 		problem_field(p, pointer, NULL,
 		    "This is longer than %zu octets.", texts[i].max);
+	else if (text != NULL && !is_clean(i, text))
+		problem_field(p, pointer, "Leave them out.",
+		    "There are blanks around it, or line ends.");
 	else if (text != NULL && text[0] != '\0') {
 		s->text[i] = text;
 		text = NULL;

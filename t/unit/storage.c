@@ -92,6 +92,14 @@ test_s3(void **state)
 	bad("[]", "");
 	bad("{}", "/type");
 	has_host(S3 ",\"endpoint\":\"https://s3.example.\"}", "s3.example");
+	/* What comes along with copying, and would be signed with. */
+	bad("{\"type\":\"S3\",\"bucket\":\"bkt\",\"accessKeyId\":\"AK\","
+	    "\"secretAccessKey\":\"SK\\n\"}",
+	    "/secretAccessKey");
+	bad("{\"type\":\"S3\",\"bucket\":\"bkt\",\"accessKeyId\":\" AK\","
+	    "\"secretAccessKey\":\"SK\"}",
+	    "/accessKeyId");
+	bad(S3 ",\"storageClass\":\"A\\nB\"}", "/storageClass");
 	bad(S3 ",\"a/b~c\":1}", "/a~1b~0c");
 	bad(S3 ",\"headers\":{\"a/b\":\"c\"}}", "/headers/a~1b");
 	bad(S3 ",\"headers\":{\"x-a\":\"c\",\"X-A\":\"d\"}}", "/headers/X-A");
