@@ -38,7 +38,7 @@
 #define BODY_MAX (256 << 20) /* larger ones go as they are */
 #define IMAGE_MAX (64 << 20) /* that a codec takes, in memory */
 #define PIXELS_MAX 50000000
-#define CHILD_BODIES 64
+#define CHILD_BODIES 256 /* its start costs as much as two of them */
 #define COPIES_MAX ((uint64_t)256 << 20) /* octets of copies at a time */
 #define LINE_MS 5000
 #define STUCK_MS 3000 /* no worker has ended a body for so long */
