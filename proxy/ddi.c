@@ -172,6 +172,18 @@ has_turn(const struct ddi *x)
 		   clock_ms()) == 0;
 }
 
+/*
+ * Is it the first time that we hear of it? What it runs is asked for first: any
+ * release is higher than what is not known, an older one, too. A device that
+ * tells nothing has its offer with its next poll.
+ */
+static bool
+is_new(const struct fleet_device *d)
+{
+	return d->version == NULL && d->since != 0 &&
+	    d->seen - d->since < SLEEP_NEW;
+}
+
 static int
 sleep_after(const struct fleet_device *d, const struct offer *o, bool asks)
 {
@@ -207,7 +219,8 @@ on_ddi_poll(struct http_request *rq, void *arg)
 	links = cJSON_CreateObject();
 	if (stop != NULL)
 		add_link(&x, links, "cancelAction", stop->seq);
-	else if (offer.status == OFFER_UPDATE && has_turn(&x)) {
+	else if (offer.status == OFFER_UPDATE && !is_new(x.device) &&
+	    has_turn(&x)) {
 		add_link(&x, links, "deploymentBase", offer.release->seq);
 		firmware_offered(x.fw, x.device, &offer);
 	}

@@ -230,6 +230,22 @@ sub feedback {
 		->{status}, 404, 'a tenant that is no product');
 	is(ddi('GET', $box->url('/firmware/ddi/default/controller/v1/x'))
 		->{status}, 200, 'one that is not known: nothing for it');
+	# one that is heard of for the first time is asked first what it runs
+	$fw->{revoked} = [];
+	my $any = $fw->release('1.3.0', files => [$old]);
+	$fw->publish;
+	my ($m1, $m2) = map { $box->url("/firmware/ddi/cam-x/controller/v1/mute$_") }
+		1, 2;
+	ok(wait_for(sub { ddi('GET', $base)->{json}{_links}{deploymentBase} }),
+		'a release for any hardware');
+	$r = ddi('GET', $m1)->{json}{_links};
+	ok($r->{configData} && !$r->{deploymentBase}, 'asked, before any offer');
+	ddi('PUT', $r->{configData}{href}, { data => { version => '9.0.0' } });
+	ddi('GET', $m2);
+	ok(wait_for(sub { ddi('GET', $m2)->{json}{_links}{deploymentBase} }),
+		'one that tells nothing has its offer all the same');
+	ok(!ddi('GET', $m1)->{json}{_links}{deploymentBase},
+		'and one that runs a higher version has none');
 	# the product may come from configData instead
 	my $other = $box->url('/firmware/ddi/default/controller/v1/y');
 	ddi('PUT', "$other/configData", { data => { product => 'cam-x',
