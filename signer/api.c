@@ -402,7 +402,9 @@ find_route(const char *method, const char *path, char **params, char *allow,
 		     r++) {
 			if (!match(r->path, path, params))
 				continue;
-			if (strcmp(r->method, method) == 0)
+			if (strcmp(r->method, method) == 0 ||
+			    (strcmp(method, "HEAD") == 0 &&
+				strcmp(r->method, "GET") == 0))
 				return r;
 			for (size_t i = 0; i < API_PARAMS; i++) {
 				free(params[i]);

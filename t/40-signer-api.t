@@ -101,6 +101,9 @@ problem(call('PUT', '/v1/storages/s3', json => \%s3, headers => { %$_ }), 400,
     for { 'if-match' => $etag =~ tr/"//dr }, { 'if-none-match' => 'junk' };
 is(call('GET', '/v1/storages/s3')->{headers}{etag}, $etag, 'nothing was changed');
 
+$r = call('HEAD', '/v1/storages/s3');
+is(join(' ', $r->{status}, $r->{headers}{etag}, $r->{content} // ''), "200 $etag ",
+    'HEAD tells the ETag alone');
 # What GET shows can be sent back.
 my $shown = call('GET', '/v1/storages/s3')->{json};
 $r = call('PUT', '/v1/storages/s3', json => { %$shown, region => 'sa-east-1' });
