@@ -19,6 +19,8 @@
 #include "json.h"
 #include "xalloc.h"
 
+#define EXPIRES_MAX (366 * 86400) /* seconds; stores differ */
+
 static const char *const methods[] = { "PUT", "POST", "GET", "HEAD", "DELETE" };
 
 /* These frame the message or name its target: ours to write. */
@@ -346,8 +348,8 @@ parse_rest(const cJSON *v, struct recipe *r, char *why, size_t n)
 	const char *step = json_string(v, "step");
 	int64_t seconds;
 
-	if (json_int(v, "expiresIn", 1, 604800, &seconds) != 0)
-		return fail(why, n, "expiresIn is not 1 to 604800 seconds");
+	if (json_int(v, "expiresIn", 1, EXPIRES_MAX, &seconds) != 0)
+		return fail(why, n, "expiresIn is not 1 s to 366 days");
 	r->expires_in_ms = seconds * 1000;
 	if (id != NULL && *id != '\0') {
 		if (!is_id(id))

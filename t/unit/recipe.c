@@ -109,10 +109,12 @@ test_parts(void **state)
 	assert_int_equal(r->requests[0].offset, 500);
 	assert_int_equal(r->requests[0].length, 500);
 	recipe_free(r);
+	/* As long as Azure's may be, which is longer than the others'. */
 	r = parse("{'requests':[],'step':'part','parts':{'count':7},"
-		  "'expiresIn':9}",
+		  "'expiresIn':31622400}",
 	    &rc);
 	assert_int_equal(rc, 0);
+	assert_int_equal(r->expires_in_ms, 31622400000);
 	assert_string_equal(r->step, "part");
 	assert_int_equal(r->parts, 7);
 	recipe_free(r);
@@ -139,6 +141,8 @@ test_shapes(void **state)
 	refused("{'requests':[1],'expiresIn':1}");
 	refused(
 	    "{'requests':[{'method':'PUT'," URI ",'ok':[200]}],'expiresIn':0}");
+	refused("{'requests':[{'method':'PUT'," URI
+		",'ok':[200]}],'expiresIn':31622401}");
 	refused("{'requests':[{'method':'PUT'," URI ",'ok':[200]}]}");
 	refused("{'requests':[{'method':'PUT'," URI ",'ok':[100]}],"
 		"'expiresIn':1}");
