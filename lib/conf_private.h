@@ -37,6 +37,39 @@ void conf_problems_set_place(
 /* In the order of files as read, then lines. */
 void conf_problems_sort(struct conf_problems *p);
 
+/* ---- conf_held.c: a configuration in memory ------------------------------ */
+
+/* With the defaults; conf_free(). */
+void *conf_new(const struct conf_table *t);
+/* Takes the reference. */
+void conf_set_origins(void *conf, struct conf_origins *origins);
+void conf_set_defaults(const struct conf_key *keys, size_t n, char *at);
+/* The elements of titled sections of one kind: the array, their number, one. */
+void **conf_array_at(const struct conf_titled *tl, const void *conf);
+size_t *conf_count_at(const struct conf_titled *tl, const void *conf);
+char *conf_element_at(const struct conf_titled *tl, const void *conf, size_t i);
+
+/* ---- conf_section.c: what lines say -------------------------------------- */
+
+#define CONF_SECTION_MAX 64 /* more than conf_read_text() lets through */
+
+/* One file being read, in one run of conf_load(). */
+struct conf_load {
+	const struct conf_table *t;
+	struct conf_problems *problems;
+	struct conf_origins *origins;
+	char *conf;
+	const char *file; /* as told in problems */
+	char *folder;     /* of the file */
+	/* the section the reader is in */
+	char section[CONF_SECTION_MAX];
+	const struct conf_titled *titled; /* NULL: a plain one */
+	char *element;                    /* of titled */
+	bool known;
+};
+/* n octets of l->file; the number of lines. */
+unsigned conf_read_lines(struct conf_load *l, const char *text, size_t n);
+
 /* ---- conf_guess.c: "did you mean" ---------------------------------------- */
 
 struct conf_guess {
