@@ -30,6 +30,7 @@
 
 #define REST_CAP_MS 60000
 #define SIGN_TIMEOUT_MS 15000
+#define SHARED_BY 4      /* runs at one time */
 #define WHOLE_MS 3600000 /* of one get, however slow the line */
 /* Slower is a fault: at once if another can be asked, else later. */
 #define HURRY_RATE 4096
@@ -355,9 +356,13 @@ send_get(struct fw_get *g, const char *uri, const struct recipe_header *more,
 		.timeout_ms = WHOLE_MS,
 		.least_rate = g->rq.hurry ? HURRY_RATE : LEAST_RATE,
 		.least_s = g->rq.hurry ? HURRY_S : LEAST_S };
+	int64_t rate = g->o->agent->conf->rate_limit;
 	char range[64];
 	size_t n = more_n;
 
+	/* Our own rate, which several share, is nobody's fault. */
+	if (rate != CONF_NONE && rate > 0)
+		x.timeout_ms += (int64_t)g->rq.length * SHARED_BY * 1000 / rate;
 	if (more_n > 0)
 		memcpy(h, more, more_n * sizeof(*h));
 	h[n++] = (struct recipe_header){ (char *)"Accept-Encoding",
