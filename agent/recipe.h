@@ -15,9 +15,9 @@
 #include "origin.h"
 
 #define RECIPE_REQUESTS_MAX 16
-#define RECIPE_HEADERS_MAX 48
+#define RECIPE_HEADERS_MAX 64
 #define RECIPE_URI_MAX 16384
-#define RECIPE_TEXT_MAX (1024 * 1024)
+#define RECIPE_TEXT_MAX (2 * 1024 * 1024) /* 10,000 parts, each named */
 #define RECIPE_KEEP_MAX 8
 #define RECIPE_VALUE_MAX 2048
 #define RECIPE_PARTS_MAX 100000

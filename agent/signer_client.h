@@ -17,7 +17,8 @@
 #include "origin.h"
 
 #define SIGNER_URLS_MAX 8
-#define SIGNER_ANSWER_MAX (1024 * 1024)
+/* A completing body of RECIPE_TEXT_MAX among others, or all that is blocked. */
+#define SIGNER_ANSWER_MAX (4 * 1024 * 1024)
 
 struct event_base;
 struct signer;

@@ -160,6 +160,29 @@ test_azure_type(void **state)
 	bad(TYPED("AppendBlob"), "/headers/x-ms-blob-type");
 }
 
+/* However many blocks the service takes, the list is one that agents take. */
+static void
+test_azure_list(void **state)
+{
+	struct storage *s = good(AZ("") "}");
+	struct upload u = { .method = "PUT",
+		.key = "k",
+		.size = 50000 * (64LL << 20),
+		.step = STEP_FINISH,
+		.at = 1767323045,
+		.expires = 60 };
+	struct recipe r = { cJSON_CreateObject() };
+	const cJSON *body;
+
+	assert_int_equal(s->provider->recipe(s, &u, &r), 0);
+	body = cJSON_GetObjectItem(
+	    cJSON_GetArrayItem(cJSON_GetObjectItem(r.json, "requests"), 0),
+	    "body");
+	assert_in_range(strlen(json_string(body, "text")), 100000, 1 << 20);
+	cJSON_Delete(r.json);
+	storage_free(s);
+}
+
 int
 main(void)
 {
@@ -168,6 +191,7 @@ main(void)
 		cmocka_unit_test(test_azure_strings),
 		cmocka_unit_test(test_azure_authority),
 		cmocka_unit_test(test_azure_type),
+		cmocka_unit_test(test_azure_list),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -405,12 +405,12 @@ test_parts(void **state)
 		cJSON_Delete(r.json);
 		/* The largest object that its parts can make, and more. */
 		u.step = STEP_START;
-		u.size = i == 1 ? 50000 * (4000LL << 20) : 10000 * (5LL << 30);
+		u.size = i == 1 ? 30000 * (4000LL << 20) : 10000 * (5LL << 30);
 		r.json = cJSON_CreateObject();
 		assert_int_equal(s->provider->recipe(s, &u, &r), 0);
 		rq = cJSON_GetObjectItem(r.json, "parts");
 		assert_int_equal(json_int(rq, "count", 0, 50000, &v), 0);
-		assert_int_equal(v, i == 1 ? 50000 : 10000);
+		assert_int_equal(v, i == 1 ? 30000 : 10000);
 		assert_int_equal(json_int(rq, "size", 0, 5LL << 30, &v), 0);
 		cJSON_Delete(r.json);
 		u.size++;
