@@ -30,71 +30,26 @@
 #include "log.h"
 #include "xalloc.h"
 
-#define LOAD_PART 5 /* of a deadline is left when there are many */
-#define LOAD_LEAST_MS 1000
-#define STEPS_MAX 64      /* of one connection in a turn */
-#define CREDIT_MS 60000   /* a fast start is worth a pause of this length */
-#define DRAIN_LAST_MS 500 /* of lingering when the server drains */
+#define STEPS_MAX 64 /* of one connection in a turn */
 
 #define TO(s) (1u << (s))
-enum limit { NO_LIMIT, HEAD_LIMIT, IDLE_LIMIT, DRAIN_LIMIT };
 
-/* How long a state may last (BODY and REPLY: see rate()), what may follow. */
+/* What may follow a state; how long it may last: http_deadline.c. */
 // clang-format off
 static const struct {
 	const char *name;
-	enum limit limit;
 	unsigned next;
 } states[CONN_STATES] = {
-	[CONN_HELLO]  = { "hello",  HEAD_LIMIT,  TO(CONN_IDLE) | TO(CONN_DEAD) },
-	[CONN_IDLE]   = { "idle",   IDLE_LIMIT,  TO(CONN_HEAD) | TO(CONN_WAIT) | TO(CONN_DEAD) },
-	[CONN_HEAD]   = { "head",   HEAD_LIMIT,  TO(CONN_WAIT) | TO(CONN_DEAD) },
-	[CONN_WAIT]   = { "wait",   NO_LIMIT,    TO(CONN_BODY) | TO(CONN_REPLY) | TO(CONN_DEAD) },
-	[CONN_BODY]   = { "body",   HEAD_LIMIT,  TO(CONN_WAIT) | TO(CONN_REPLY) | TO(CONN_DEAD) },
-	[CONN_REPLY]  = { "reply",  HEAD_LIMIT,  TO(CONN_IDLE) | TO(CONN_LINGER) | TO(CONN_DEAD) },
-	[CONN_LINGER] = { "linger", DRAIN_LIMIT, TO(CONN_DEAD) },
-	[CONN_DEAD]   = { "dead",   NO_LIMIT,    0 },
+	[CONN_HELLO]  = { "hello",  TO(CONN_IDLE) | TO(CONN_DEAD) },
+	[CONN_IDLE]   = { "idle",   TO(CONN_HEAD) | TO(CONN_WAIT) | TO(CONN_DEAD) },
+	[CONN_HEAD]   = { "head",   TO(CONN_WAIT) | TO(CONN_DEAD) },
+	[CONN_WAIT]   = { "wait",   TO(CONN_BODY) | TO(CONN_REPLY) | TO(CONN_DEAD) },
+	[CONN_BODY]   = { "body",   TO(CONN_WAIT) | TO(CONN_REPLY) | TO(CONN_DEAD) },
+	[CONN_REPLY]  = { "reply",  TO(CONN_IDLE) | TO(CONN_LINGER) | TO(CONN_DEAD) },
+	[CONN_LINGER] = { "linger", TO(CONN_DEAD) },
+	[CONN_DEAD]   = { "dead",   0 },
 };
 // clang-format on
-
-/* When there are many, those who say nothing get a part of their time, but a
- * second at least: so there is room for who comes. */
-static int64_t
-under_load(const struct http_server *hs, int64_t ms)
-{
-	int64_t less = ms / LOAD_PART;
-
-	if (hs->conns_n <= hs->set.max_connections / 4 * 3)
-		return ms;
-	if (less < LOAD_LEAST_MS)
-		less = LOAD_LEAST_MS;
-	return less < ms ? less : ms;
-}
-
-static int64_t
-limit_ms(const struct conn *c, enum conn_state s)
-{
-	const struct http_settings *set = &c->hs->set;
-
-	switch (states[s].limit) {
-	case HEAD_LIMIT:
-		return s == CONN_BODY || s == CONN_REPLY
-		    ? set->head_timeout_ms
-		    : under_load(c->hs, set->head_timeout_ms);
-	case IDLE_LIMIT: /* the first request must not let us wait as long */
-		return under_load(c->hs,
-		    c->served || set->idle_timeout_ms < set->head_timeout_ms
-			? set->idle_timeout_ms
-			: set->head_timeout_ms);
-	case DRAIN_LIMIT:
-		return c->hs->draining && set->drain_ms > DRAIN_LAST_MS
-		    ? DRAIN_LAST_MS
-		    : set->drain_ms;
-	case NO_LIMIT:
-		break;
-	}
-	return 0;
-}
 
 /* The idle may be ended for others; they stand in the order of their time. */
 static void
@@ -112,7 +67,7 @@ relist(struct conn *c, bool idle)
 void
 conn_go(struct conn *c, enum conn_state to)
 {
-	int64_t ms = limit_ms(c, to);
+	int64_t ms = deadline_ms(c, to);
 
 	assert(c->magic == CONN_MAGIC && (states[c->state].next & TO(to)));
 	log_debug("conn=%d %s", c->fd, states[to].name);
@@ -121,25 +76,6 @@ conn_go(struct conn *c, enum conn_state to)
 	c->state = (unsigned char)to;
 	relist(c, to == CONN_IDLE || to == CONN_LINGER);
 	server_deadline(c, ms > 0 ? c->hs->now + ms : 0);
-}
-
-/* n octets have moved: the deadline of BODY or REPLY goes on by their worth
- * at the least rate. */
-static void
-rate(struct conn *c, uint64_t n)
-{
-	const struct http_settings *set = &c->hs->set;
-	int64_t cap =
-	    set->head_timeout_ms > CREDIT_MS ? set->head_timeout_ms : CREDIT_MS;
-	uint64_t ms =
-	    set->min_rate == 0 ? (uint64_t)cap : n * 1000 / set->min_rate;
-	int64_t at = c->deadline;
-
-	at += ms < (uint64_t)cap ? (int64_t)ms : cap;
-	if (at > c->hs->now + cap)
-		at = c->hs->now + cap;
-	if (at > c->deadline)
-		server_deadline(c, at);
 }
 
 /* ---- the end of a request ------------------------------------------------ */
@@ -207,9 +143,8 @@ conn_peer(const struct conn *c)
 	return c->address != NULL ? c->address->text : "unix";
 }
 
-/* Answer a message that is refused as such; nothing of it goes on. */
-static void
-refuse(struct conn *c, int status, const char *why)
+void
+conn_refuse(struct conn *c, int status, const char *why)
 {
 	struct http_head none = { .method = "", .target = "", .host = "" };
 
@@ -248,7 +183,7 @@ step_hello(struct conn *c)
 	} else if (rc == -EPROTO) {
 		io_plain(c);
 		conn_go(c, CONN_IDLE);
-		refuse(c, 400,
+		conn_refuse(c, 400,
 		    "plain HTTP came to the port for TLS: use https://, or "
 		    "the plain port");
 	} else if (rc < 0) {
@@ -314,7 +249,7 @@ step_head(struct conn *c)
 	c->in += used;
 	c->in_n -= used;
 	if (rc < 0)
-		refuse(c, -rc, why);
+		conn_refuse(c, -rc, why);
 	else if (rc > 0)
 		begin_request(c, &head);
 	else if (c->state == CONN_IDLE && c->reader.n > 0)
@@ -331,7 +266,7 @@ body_eof(struct conn *c)
 	else if (c->rq->body.framing == HTTP_BODY_CLOSE)
 		c->rq->body_done = true;
 	else
-		refuse(c, 400, "the body is shorter than announced");
+		conn_refuse(c, 400, "the body is shorter than announced");
 	return true;
 }
 
@@ -360,12 +295,12 @@ step_body(struct conn *c)
 	c->in += used;
 	c->in_n -= used;
 	if (rc < 0) {
-		refuse(c, -rc, why);
+		conn_refuse(c, -rc, why);
 		return true;
 	}
 	rq->body_done = rc == 1;
 	if (n > 0) {
-		rate(c, n);
+		deadline_moved(c, n);
 		if (rq->sink->data(rq, data, n, rq->sink_arg) == 1 &&
 		    c->state == CONN_BODY)
 			c->paused = true;
@@ -540,58 +475,6 @@ on_event(evutil_socket_t fd, short what, void *arg)
 	conn_run(c);
 }
 
-/* The peer has had its time. In REPLY it may have read from its side's buffers
- * without our seeing it, so ask. */
-static void
-slow_reply(struct conn *c)
-{
-	uint64_t acked = io_acked(c);
-	bool queued = !TAILQ_EMPTY(&c->out);
-
-	if (!queued || c->hs->set.min_rate == 0) {
-		server_deadline(c, c->hs->now + c->hs->set.head_timeout_ms);
-		return;
-	}
-	if (acked > c->sent_seen) {
-		uint64_t n = acked - c->sent_seen;
-
-		c->sent_seen = acked;
-		rate(c, n);
-	}
-	if (c->deadline <= c->hs->now)
-		conn_kill(c);
-}
-
-void
-conn_expired(struct conn *c)
-{
-	switch ((enum conn_state)c->state) {
-	case CONN_HEAD:
-		refuse(c, 408, "the request head took too long");
-		break;
-	case CONN_BODY:
-		if (c->paused || c->hs->hold || c->rq->body_done)
-			server_deadline(
-			    c, c->hs->now + c->hs->set.head_timeout_ms);
-		else
-			refuse(c, 408, "the body came too slowly");
-		break;
-	case CONN_REPLY:
-		slow_reply(c);
-		break;
-	case CONN_HELLO:
-	case CONN_IDLE:
-	case CONN_LINGER:
-		conn_go(c, CONN_DEAD);
-		break;
-	case CONN_WAIT:
-	case CONN_DEAD:
-	case CONN_STATES:
-		break;
-	}
-	conn_run(c);
-}
-
 void
 conn_new(struct listener *l, int fd, struct address *a)
 {
@@ -615,7 +498,7 @@ conn_new(struct listener *l, int fd, struct address *a)
 	TAILQ_INSERT_TAIL(&hs->idle, c, link);
 	c->is_idle = true;
 	relist(c, c->state == CONN_IDLE);
-	server_deadline(c, hs->now + limit_ms(c, c->state));
+	server_deadline(c, hs->now + deadline_ms(c, c->state));
 	event_assign(&c->ev, hs->base, fd,
 	    EV_READ | EV_CLOSED | EV_ET | EV_PERSIST, on_event, c);
 	event_add(&c->ev, NULL);

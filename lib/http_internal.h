@@ -5,6 +5,7 @@
  *	http_listen.c	listening sockets, accept
  *	http_hello.c	how many TLS handshakes run at a time
  *	http_conn.c	a connection: its states and what moves it
+ *	http_deadline.c	how long it may take for what it does
  *	http_io.c	octets in and out, plain or TLS; the queue of output
  *	http_route.c	requests: routing, what handlers ask of them
  *	http_reply.c	answers
@@ -253,12 +254,21 @@ void conn_new(struct listener *l, int fd, struct address *a);
 const char *conn_peer(const struct conn *c);
 /* Do all that can be done now. */
 void conn_run(struct conn *c);
-/* The deadline has passed. */
-void conn_expired(struct conn *c);
 /* End it now: `lost` and `done` are called if a request is in hand. */
 void conn_kill(struct conn *c);
 /* The only writer of c->state. */
 void conn_go(struct conn *c, enum conn_state to);
+/* Answer a message that is refused as such; nothing of it goes on. */
+void conn_refuse(struct conn *c, int status, const char *why);
+
+/* http_deadline.c */
+/* How long a connection may be in a state from now on; 0: for ever. */
+int64_t deadline_ms(const struct conn *c, enum conn_state s);
+/* n octets of BODY or REPLY have moved: its deadline goes on by their worth at
+ * the least rate. */
+void deadline_moved(struct conn *c, uint64_t n);
+/* The deadline has passed. */
+void conn_expired(struct conn *c);
 
 /* http_io.c */
 /* Have input at c->in. 1: there is some. 0: none now. -1: EOF or error, as
