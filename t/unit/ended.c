@@ -15,6 +15,7 @@
 #include <event2/event.h>
 
 #include "log.h"
+#include "own_folder.h"
 #include "xalloc.h"
 
 struct end {
@@ -25,7 +26,7 @@ struct end {
 
 struct site {
 	struct event_base *base;
-	char dir[64], spool[80];
+	char dir[OWN_FOLDER], spool[80];
 	struct spool *sp;
 	unsigned called;
 	size_t rows;
@@ -54,8 +55,7 @@ setup(void **state)
 	struct site *s = xcalloc(1, sizeof(*s));
 
 	log_level = LOG_ERROR;
-	strcpy(s->dir, "/tmp/eh-ended-XXXXXX");
-	assert_non_null(mkdtemp(s->dir));
+	own_folder_make(s->dir, "ended");
 	snprintf(s->spool, sizeof(s->spool), "%s/spool", s->dir);
 	s->base = event_base_new();
 	open_spool(s);
@@ -67,12 +67,10 @@ static int
 teardown(void **state)
 {
 	struct site *s = *state;
-	char cmd[128];
 
 	spool_close(s->sp);
 	event_base_free(s->base);
-	snprintf(cmd, sizeof(cmd), "rm -rf %s", s->dir);
-	assert_int_equal(system(cmd), 0);
+	own_folder_remove(s->dir);
 	free(s);
 	return 0;
 }

@@ -17,12 +17,13 @@
 #include <lmdb.h>
 
 #include "log.h"
+#include "own_folder.h"
 #include "spool.h"
 #include "xalloc.h"
 
 struct site {
 	struct event_base *base;
-	char dir[64], spool[80];
+	char dir[OWN_FOLDER], spool[80];
 	struct spool *sp;
 	bool called; /* what follows is of the last call */
 	int rc;
@@ -74,8 +75,7 @@ setup(void **state)
 	struct site *s = xcalloc(1, sizeof(*s));
 
 	log_level = LOG_ERROR;
-	strcpy(s->dir, "/tmp/eh-recover-XXXXXX");
-	assert_non_null(mkdtemp(s->dir));
+	own_folder_make(s->dir, "recover");
 	snprintf(s->spool, sizeof(s->spool), "%s/spool", s->dir);
 	s->base = event_base_new();
 	start(s);
@@ -90,7 +90,7 @@ teardown(void **state)
 
 	spool_close(s->sp);
 	event_base_free(s->base);
-	run("rm -rf %s", s->dir);
+	own_folder_remove(s->dir);
 	free(s);
 	return 0;
 }

@@ -20,13 +20,14 @@
 
 #include "footer.h"
 #include "log.h"
+#include "own_folder.h"
 #include "row.h"
 #include "url.h"
 #include "xalloc.h"
 
 struct site {
 	struct event_base *base;
-	char dir[64], spool[80];
+	char dir[OWN_FOLDER], spool[80];
 	struct spool *w, *d;
 	/* of the last call */
 	bool called;
@@ -109,8 +110,7 @@ setup(void **state)
 	struct site *s = xcalloc(1, sizeof(*s));
 
 	log_level = LOG_ERROR;
-	strcpy(s->dir, "/tmp/eh-spool-XXXXXX");
-	assert_non_null(mkdtemp(s->dir));
+	own_folder_make(s->dir, "spool");
 	snprintf(s->spool, sizeof(s->spool), "%s/spool", s->dir);
 	s->base = event_base_new();
 	open_writer(s);
@@ -127,7 +127,7 @@ teardown(void **state)
 	spool_close(s->w);
 	forget(s);
 	event_base_free(s->base);
-	run("rm -rf %s", s->dir);
+	own_folder_remove(s->dir);
 	free(s);
 	return 0;
 }

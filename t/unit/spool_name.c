@@ -14,6 +14,7 @@
 #include <event2/event.h>
 
 #include "log.h"
+#include "own_folder.h"
 #include "spool.h"
 #include "xalloc.h"
 
@@ -104,7 +105,7 @@ test_few_are_asked(void **state)
 
 struct site {
 	struct event_base *base;
-	char dir[64];
+	char dir[OWN_FOLDER];
 	struct spool *sp;
 	unsigned called;
 	int rc;
@@ -145,12 +146,7 @@ setup(void **state)
 	struct site *s = xcalloc(1, sizeof(*s));
 
 	log_level = LOG_ERROR;
-	/* thousands of files, and no power to fail: in memory if it can be */
-	strcpy(s->dir, "/dev/shm/eh-name-XXXXXX");
-	if (mkdtemp(s->dir) == NULL) {
-		strcpy(s->dir, "/tmp/eh-name-XXXXXX");
-		assert_non_null(mkdtemp(s->dir));
-	}
+	own_folder_make(s->dir, "name");
 	s->base = event_base_new();
 	site_open(s);
 	*state = s;
@@ -161,12 +157,10 @@ static int
 teardown(void **state)
 {
 	struct site *s = *state;
-	char cmd[100];
 
 	spool_close(s->sp);
 	event_base_free(s->base);
-	snprintf(cmd, sizeof(cmd), "rm -rf %s", s->dir);
-	assert_int_equal(system(cmd), 0);
+	own_folder_remove(s->dir);
 	free(s);
 	return 0;
 }
