@@ -51,6 +51,7 @@ struct download {
 	uint8_t sha256[32];
 	char hex[65], address[48];
 	char product[65], channel[65], version[FIRMWARE_VERSION_MAX + 1];
+	char md5[33]; /* "": the publisher gave none */
 	struct ranges_body body;
 	struct range one, *many; /* many: malloc'd */
 	uint64_t length, told;   /* of the body; octets that turns knows of */
@@ -85,9 +86,20 @@ etag_of(const char *hex, char out[67])
 	snprintf(out, 67, "\"%s\"", hex);
 }
 
-/* What every answer about a blob says. */
+/* "" if the publisher gave none. */
 static void
-put_fields(struct http_request *rq, const uint8_t sha256[32], const char *etag)
+md5_of(const struct manifest_file *f, char out[33])
+{
+	out[0] = '\0';
+	if (f->has_md5)
+		hex_encode(f->md5, 16, out);
+}
+
+/* What every answer about a blob says. x-MD5 is what the updaters of ESP8266
+ * and ESP32 compare. */
+static void
+put_fields(struct http_request *rq, const uint8_t sha256[32], const char *etag,
+    const char *md5)
 {
 	char *b64 = base64_encode(sha256, 32), text[80];
 
@@ -99,6 +111,8 @@ put_fields(struct http_request *rq, const uint8_t sha256[32], const char *etag)
 	http_reply_header(rq, "Repr-Digest", text);
 	snprintf(text, sizeof(text), "SHA-256=%s", b64);
 	http_reply_header(rq, "Digest", text);
+	if (*md5 != '\0')
+		http_reply_header(rq, "x-MD5", md5);
 	free(b64);
 }
 
@@ -233,7 +247,7 @@ begin(struct download *d)
 	bool is_range = d->body.boundary[0] != '\0';
 
 	etag_of(d->hex, etag);
-	put_fields(rq, d->sha256, etag);
+	put_fields(rq, d->sha256, etag, d->md5);
 	http_reply_header(rq, "Cache-Status", cache_status(d));
 	if (is_range && d->body.n == 1) {
 		snprintf(text, sizeof(text),
@@ -361,6 +375,7 @@ download_new(
 	snprintf(d->product, sizeof(d->product), "%s", m->product);
 	snprintf(d->channel, sizeof(d->channel), "%s", m->channel);
 	snprintf(d->version, sizeof(d->version), "%s", cb->release->version);
+	md5_of(cb->file, d->md5);
 	d->body.size = cb->file->size;
 	TAILQ_INSERT_TAIL(&fw->downloads, d, link);
 	http_request_on_done(rq, on_done, d);
@@ -458,15 +473,16 @@ get(struct firmware *fw, struct http_request *rq, const struct catalog_blob *cb)
 	enum ranges_kind kind = RANGES_WHOLE;
 	uint64_t size = cb->file->size;
 	struct download *d;
-	char hex[65], etag[67];
+	char hex[65], etag[67], md5[33];
 	size_t n = 0;
 
 	hex_encode(cb->sha256, 32, hex);
 	etag_of(hex, etag);
+	md5_of(cb->file, md5);
 	if (ranges_if_range(http_request_header(rq, "If-Range"), etag))
 		kind = ranges_parse(range, size, list, &n);
 	if (kind == RANGES_NONE) {
-		put_fields(rq, cb->sha256, etag);
+		put_fields(rq, cb->sha256, etag, md5);
 		reply_416(rq, size);
 		return;
 	}
@@ -481,31 +497,35 @@ get(struct firmware *fw, struct http_request *rq, const struct catalog_blob *cb)
 }
 
 void
+blob_give(
+    struct firmware *fw, struct http_request *rq, const struct catalog_blob *cb)
+{
+	bool head = strcmp(http_request_method(rq), "HEAD") == 0;
+	char hex[65], etag[67], md5[33];
+
+	hex_encode(cb->sha256, 32, hex);
+	etag_of(hex, etag);
+	md5_of(cb->file, md5);
+	if (ranges_none_match(http_request_header(rq, "If-None-Match"), etag)) {
+		put_fields(rq, cb->sha256, etag, md5);
+		http_reply(rq, 304, NULL, NULL, 0);
+	} else if (head) {
+		put_fields(rq, cb->sha256, etag, md5);
+		http_reply(rq, 200, TYPE, NULL, cb->file->size);
+	} else {
+		get(fw, rq, cb);
+	}
+}
+
+void
 on_blob(struct http_request *rq, void *arg)
 {
 	struct proxy *px = arg;
 	struct firmware *fw = px->firmware;
 	const struct catalog_blob *cb = find(fw, rq);
-	bool head = strcmp(http_request_method(rq), "HEAD") == 0;
-	char hex[65], etag[67];
 
-	if (cb == NULL)
-		return;
-	hex_encode(cb->sha256, 32, hex);
-	etag_of(hex, etag);
-	if (!ranges_match(http_request_header(rq, "If-Match"), etag)) {
-		put_fields(rq, cb->sha256, etag);
-		http_reply(rq, 412, NULL, NULL, 0);
-	} else if (ranges_none_match(
-		       http_request_header(rq, "If-None-Match"), etag)) {
-		put_fields(rq, cb->sha256, etag);
-		http_reply(rq, 304, NULL, NULL, 0);
-	} else if (head) {
-		put_fields(rq, cb->sha256, etag);
-		http_reply(rq, 200, TYPE, NULL, cb->file->size);
-	} else {
-		get(fw, rq, cb);
-	}
+	if (cb != NULL)
+		blob_give(fw, rq, cb);
 }
 
 /* ---- housework ----------------------------------------------------------- */

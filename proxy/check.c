@@ -4,7 +4,9 @@
  * Answered from the manifests that the gateway has, with or without a WAN; asof
  * tells when an origin last confirmed them. Three forms of one decision:
  * key=value lines in a fixed order for sscanf(), JSON by Accept, and with r=1
- * the status alone.
+ * the status alone. Updaters that say in headers of their own who they are get
+ * what they expect: RAUC the status, those of ESP8266 and ESP32 the file itself
+ * (they follow no redirect), or 304.
  */
 #include "firmware.h"
 
@@ -16,6 +18,7 @@
 
 #include "catalog.h"
 #include "clock.h"
+#include "dialect.h"
 #include "digest.h"
 #include "fleet.h"
 #include "gateway_conf.h"
@@ -38,7 +41,8 @@ struct check {
 	struct firmware *fw;
 	struct http_request *rq;
 	const char *product, *channel, *id; /* id: as the device names itself */
-	const struct catalog_item *item;    /* NULL: not known */
+	struct dialect dialect;
+	const struct catalog_item *item; /* NULL: not known */
 	struct fleet_device *device;
 	struct offer offer;
 	char *base; /* "http://HOST" */
@@ -248,13 +252,34 @@ wants_json(const char *accept)
 }
 
 static void
+reply_esp(struct check *c)
+{
+	const struct offer *o = &c->offer;
+	const struct catalog_blob *cb = o->status == OFFER_UPDATE
+	    ? catalog_blob(c->fw->catalog, o->file->sha256)
+	    : NULL;
+
+	if (cb != NULL)
+		blob_give(c->fw, c->rq, cb);
+	else if (o->status == OFFER_WAIT)
+		reply_status(c);
+	else
+		http_reply(c->rq, 304, NULL, NULL, 0);
+}
+
+static void
 reply(struct check *c)
 {
 	const char *accept = http_request_header(c->rq, "Accept");
 	const char *r = http_request_query_get(c->rq, "r");
-	bool status = r != NULL && strcmp(r, "1") == 0;
+	bool status = (r != NULL && strcmp(r, "1") == 0) ||
+	    c->dialect.kind == DIALECT_RAUC;
 	bool json = wants_json(accept);
 
+	if (c->dialect.kind == DIALECT_ESP) {
+		reply_esp(c);
+		return;
+	}
 	make_etag(c, status ? "r" : json ? "json" : "text");
 	http_reply_header(c->rq, "Cache-Control", "no-cache");
 	http_reply_header(c->rq, "Vary", "Accept");
@@ -328,6 +353,9 @@ firmware_decide(struct firmware *fw, struct fleet_device *d,
 		.component = component,
 		.offered = d->offered,
 		.failed = d->failed,
+		.fetched = d->fetched_version,
+		.fetched_times = d->full,
+		.fetched_at = d->fetched_at,
 		.now = firmware_now(m) };
 
 	offer_decide(m, &ask, o_out);
@@ -348,17 +376,50 @@ firmware_offered(
 	fleet_offered(fw->fleet, d, o->release->version, o->file->sha256);
 }
 
+/* It cannot hold the file, or has it: under a version of its own, perhaps. */
+static void
+spare(struct check *c)
+{
+	const struct dialect *d = &c->dialect;
+	const struct manifest_file *f = c->offer.file;
+	const char *why = NULL;
+
+	if (c->offer.status != OFFER_UPDATE)
+		return;
+	if (d->has_md5 && f->has_md5 && memcmp(d->md5, f->md5, 16) == 0)
+		why = "current";
+	else if (f->size > d->free)
+		why = "too-large";
+	if (why == NULL)
+		return;
+	c->offer = (struct offer){ OFFER_NONE, why, NULL, NULL, OFFER_RETRY };
+}
+
+/* What the query says, else a header of the device's dialect. */
+static const char *
+said(struct check *c, const char *key, const char *header)
+{
+	const char *v = asked(c->rq, key);
+
+	return v != NULL ? v : header;
+}
+
 static void
 decide(struct check *c)
 {
 	struct http_request *rq = c->rq;
 	struct firmware *fw = c->fw;
+	const struct manifest *m;
 	struct log_text id;
 
 	c->item = catalog_find(fw->catalog, c->product, c->channel);
+	m = c->item != NULL ? c->item->m : NULL;
 	c->device = fleet_asks(fw->fleet, c->id, http_request_peer(rq),
-	    c->product, c->channel, asked(rq, "hw"), asked(rq, "v"), "check");
-	firmware_decide(fw, c->device, c->item, asked(rq, "c"), &c->offer);
+	    c->product, c->channel, said(c, "hw", c->dialect.hw),
+	    said(c, "v", dialect_version(&c->dialect, m)), "check");
+	firmware_decide(fw, c->device, c->item,
+	    said(c, "c", c->dialect.component), &c->offer);
+	spare(c);
 	if (c->item == NULL)
 		ask_agent(c);
 	else
@@ -378,7 +439,8 @@ on_firmware_check(struct http_request *rq, void *arg)
 	struct check c = { .fw = px->firmware, .rq = rq, .channel = "stable" };
 	const char *ch = asked(rq, "ch");
 
-	c.id = asked(rq, "id");
+	dialect_read(rq, &c.dialect);
+	c.id = said(&c, "id", c.dialect.id);
 	c.product = asked(rq, "p");
 	if (ch != NULL)
 		c.channel = ch;

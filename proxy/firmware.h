@@ -17,6 +17,7 @@
 #include "turns.h"
 
 struct catalog;
+struct catalog_blob;
 struct catalog_item;
 struct download;
 struct evbuffer;
@@ -95,6 +96,10 @@ int firmware_trouble(const struct firmware *fw, const char *hex);
 
 /* blob.c */
 void on_blob(struct http_request *rq, void *proxy);
+/* Answer with the blob, or as much of it as is asked for, when it has its turn.
+ */
+void blob_give(struct firmware *fw, struct http_request *rq,
+    const struct catalog_blob *cb);
 void blob_tick(struct firmware *fw, int64_t now_ms);
 /* A new catalog: end what is revoked. */
 void blob_catalog(struct firmware *fw);

@@ -74,7 +74,6 @@ source_of(const char *s)
 	return s == NULL                 ? "check"
 	    : strcmp(s, "ddi") == 0      ? "ddi"
 	    : strcmp(s, "download") == 0 ? "download"
-	    : strcmp(s, "esp") == 0      ? "esp"
 					 : "check";
 }
 

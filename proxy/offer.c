@@ -128,6 +128,15 @@ reaches(const struct manifest *m, const struct manifest_release *r,
 	    (runs != NULL && from != NULL && runs->seq >= from->seq);
 }
 
+/* Does it fetch this again and again and never runs it? */
+static bool
+in_vain(const struct manifest_release *r, const struct offer_ask *a)
+{
+	return a->fetched != NULL && strcmp(a->fetched, r->version) == 0 &&
+	    a->fetched_times >= OFFER_TRIES && a->version != NULL &&
+	    a->now >= a->fetched_at && a->now - a->fetched_at < OFFER_REST;
+}
+
 /* What holds back a release, whoever asks; NULL: nothing. */
 static const char *
 held(const struct manifest_release *r, int64_t now)
@@ -179,6 +188,8 @@ against(const struct manifest *m, const struct manifest_release *r,
 		return why;
 	if (a->failed != NULL && strcmp(a->failed, r->version) == 0)
 		return "failed-here";
+	if (in_vain(r, a))
+		return "in-vain";
 	if (!reaches(m, r, runs, a))
 		return "min-from";
 	if (file_of(r, a->component) == NULL)
@@ -233,6 +244,8 @@ offer_decide(
 		}
 		if (why != NULL && strcmp(why, "after") == 0)
 			sooner(&o, r->after - a->now);
+		if (why != NULL && strcmp(why, "in-vain") == 0)
+			sooner(&o, a->fetched_at + OFFER_REST - a->now);
 	}
 	if (best != NULL) {
 		opens =

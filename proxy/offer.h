@@ -14,13 +14,15 @@ struct manifest_file;
 struct manifest_release;
 
 struct offer_ask {
-	const char *id;        /* of the device; never NULL */
-	const char *hw;        /* NULL: it did not say */
-	const char *version;   /* what it runs; NULL: it did not say */
-	const char *component; /* NULL: the release's first file */
-	const char *offered;   /* version last offered to it; NULL */
-	const char *failed;    /* version it could not install; NULL */
-	int64_t now;           /* Unix seconds */
+	const char *id;          /* of the device; never NULL */
+	const char *hw;          /* NULL: it did not say */
+	const char *version;     /* what it runs; NULL: it did not say */
+	const char *component;   /* NULL: the release's first file */
+	const char *offered;     /* version last offered to it; NULL */
+	const char *failed;      /* version it could not install; NULL */
+	const char *fetched;     /* version it last fetched; NULL */
+	unsigned fetched_times;  /* whole */
+	int64_t fetched_at, now; /* Unix seconds */
 };
 enum offer_status { OFFER_NONE, OFFER_UPDATE, OFFER_WAIT };
 struct offer {
@@ -32,6 +34,10 @@ struct offer {
 };
 
 #define OFFER_RETRY 3600 /* when nothing is known to come sooner */
+/* Who has fetched a release so many times and does not run it is offered it
+ * only so many seconds after the last time. */
+#define OFFER_TRIES 5
+#define OFFER_REST 21600
 
 /*
  * Among the releases that are higher than what runs, that is by semantic

@@ -99,6 +99,81 @@ sub republish {
 		'a Host that is none is not repeated');
 }
 
+# ---- updaters that say in headers who they are -----------------------------
+{
+	my $f = $f{'1.2.0'};
+	$fw->fill($f);
+	my %esp = (Host => 'gw.lan:8080', 'User-Agent' => 'ESP8266-http-Update',
+		'Cache-Control' => 'no-cache', 'Connection' => 'close',
+		'x-ESP8266-STA-MAC' => '18:FE:AA:AA:AA:AA',
+		'x-ESP8266-AP-MAC' => '1A:FE:AA:AA:AA:AA',
+		'x-ESP8266-free-space' => 671744,
+		'x-ESP8266-sketch-size' => 373940,
+		'x-ESP8266-sketch-md5' => 'a56f8ef78a0bebd812f62067daf1408a',
+		'x-ESP8266-chip-size' => 4194304,
+		'x-ESP8266-sdk-version' => '2.2.1(cfd48f3)',
+		'x-ESP8266-mode' => 'sketch', 'x-ESP8266-version' => '1.0.0');
+	my $esp = sub {
+		my (%more) = @_;
+		return check('p=cam-x&hw=1.0', from => '127.0.0.41', minor => 0,
+			headers => { %esp, %more });
+	};
+	my $r = $esp->();
+	is($r->{status}, 200, 'ESP8266: the file itself');
+	ok($r->{body} eq $f->{content}, 'its bytes');
+	is($r->{headers}{'x-md5'}, $f->{md5}, 'x-MD5');
+	is($r->{headers}{'content-length'}, $f->{size}, 'the length');
+	ok(!defined $r->{headers}{location}, 'no redirect');
+	is($esp->('x-ESP8266-version' => '9.0.0')->{status}, 304, 'no update: 304');
+	is($esp->('x-ESP8266-version' => 'mine', 'x-ESP8266-sketch-md5' =>
+		$f->{md5})->{status}, 304, 'it runs these bytes: 304');
+	is($esp->('x-ESP8266-free-space' => 3)->{status}, 304,
+		'no room for it: 304');
+	is($esp->('x-ESP8266-mode' => 'spiffs')->{status}, 304,
+		'no file system in the release: 304');
+	# without a version: known by the hash of what it runs
+	$r = $esp->('x-ESP8266-version' => undef,
+		'x-ESP8266-sketch-md5' => $f{'1.0.0'}{md5});
+	ok(($r->{body} // '') eq $f->{content}, 'its version by its hash');
+	my %e32 = map { my $v = $esp{$_}; (s/ESP8266/ESP32/r => $v) } keys %esp;
+	$r = check('p=cam-x&hw=1.0', from => '127.0.0.42', minor => 0,
+		headers => { %e32, 'User-Agent' => 'ESP32-http-Update' });
+	ok(($r->{body} // '') eq $f->{content}, 'ESP32 as well');
+	my ($d) = grep { $_->{id} eq '18:FE:AA:AA:AA:AA' } map { json_decode($_) }
+	    split /\n/, ($box->ctl('firmware', 'devices', '--json'))[1];
+	is($d->{fetched_version}, '1.2.0', 'noted under its MAC');
+	my $c = Edgehaul::Raw->new($box->lan);
+	$c->send("HEAD /firmware/b/$f->{sha256} HTTP/1.1\r\nHost: x\r\n\r\n");
+	is($c->response(head => 1)->{headers}{'x-md5'}, $f->{md5},
+		'x-MD5 of a file by its hash');
+
+	$c->send("HEAD /firmware/check?p=cam-x&hw=1.0&v=1.0.0 HTTP/1.1\r\n"
+		. "Host: x\r\nx-ESP8266-STA-MAC: x\r\n\r\n");
+	is($c->response(head => 1)->{headers}{'content-length'}, $f->{size},
+		'HEAD of a check');
+
+	# RAUC polls the URL of its bundle: sent on, or nothing
+	my %rauc = ('RAUC-Serial' => 'R-1', 'RAUC-System-Version' => '1.0.0',
+		'RAUC-Variant' => '1.1', Range => 'bytes=0-3');
+	$r = check('p=cam-x', headers => \%rauc);
+	is($r->{status}, 302, 'RAUC: sent on');
+	like($r->{headers}{location}, qr{/firmware/b/$f->{sha256}}, 'to the file');
+	is(check('p=cam-x', headers => { %rauc, 'RAUC-Variant' => '7' })
+		->{status}, 204, 'for its variant only');
+	is(check('p=cam-x', headers => { %rauc, 'RAUC-System-Version' => '9' })
+		->{status}, 204, 'nothing newer');
+
+	# one that fetches it over and over and does not run it
+	for (1 .. 5) {
+		is($esp->('x-ESP8266-STA-MAC' => 'bad')->{status}, 200, "try $_");
+	}
+	is($esp->('x-ESP8266-STA-MAC' => 'bad')->{status}, 304, 'then a rest');
+	is(said('p=cam-x&hw=1.0&v=1.0.0&id=bad', from => '127.0.0.41'), 'none',
+		'however it asks');
+	is(said('p=cam-x&hw=1.0&v=1.0.0&id=other', from => '127.0.0.43'),
+		'update 1.2.0', 'others are offered it');
+}
+
 # ---- what decides ----------------------------------------------------------
 is(said('p=cam-x&hw=1.0&v=1.0.0&id=a'), 'update 1.2.0', 'a stepping stone');
 is(said('p=cam-x&hw=1.1&v=1.2.0&id=b'), 'update 1.4.0', 'then the next');

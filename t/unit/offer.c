@@ -171,6 +171,34 @@ test_held(void **state)
 	assert_string_equal(ask(&s), "none failed-here");
 }
 
+/* Who fetches a release over and over and does not run it has a rest. */
+static void
+test_in_vain(void **state)
+{
+	struct site s = site();
+	struct offer o;
+
+	s.ask.fetched = "1.4.0";
+	s.ask.fetched_at = NOW - 100;
+	s.ask.fetched_times = OFFER_TRIES - 1;
+	assert_string_equal(ask(&s), "update 1.4.0");
+	s.ask.fetched_times = OFFER_TRIES;
+	assert_string_equal(ask(&s), "update 1.3.0");
+	s.m.releases_n = 1;
+	assert_string_equal(ask(&s), "none in-vain");
+	s.ask.fetched_at = NOW - OFFER_REST + 60;
+	offer_decide(&s.m, &s.ask, &o);
+	assert_int_equal(o.retry, 60);
+	s.ask.now += 60; /* one more try */
+	assert_string_equal(ask(&s), "update 1.4.0");
+	s.ask.now = NOW;
+	s.ask.fetched = "1.2.0";
+	assert_string_equal(ask(&s), "update 1.4.0");
+	s.ask.fetched = "1.4.0";
+	s.ask.version = NULL; /* nobody knows what it runs */
+	assert_string_equal(ask(&s), "update 1.4.0");
+}
+
 static void
 test_stepping_stone(void **state)
 {
@@ -332,6 +360,7 @@ main(void)
 		cmocka_unit_test(test_seq),
 		cmocka_unit_test(test_hardware),
 		cmocka_unit_test(test_held),
+		cmocka_unit_test(test_in_vain),
 		cmocka_unit_test(test_stepping_stone),
 		cmocka_unit_test(test_set),
 		cmocka_unit_test(test_time),
