@@ -332,7 +332,7 @@ put_device(struct store_txn *t, struct api_call *c)
 
 	if (!device_ok(c->param[1])) {
 		problem_field(&c->problem, "/device",
-		    "At most 128 octets without slashes and controls.",
+		    "At most 255 octets without slashes and controls.",
 		    "This is no name for a device.");
 		return -EINVAL;
 	}

@@ -40,7 +40,7 @@ device_row(const struct api_call *c, const cJSON *v)
 	for (size_t i = 0; texts[i] != NULL; i++) {
 		const char *s = json_string(v, texts[i]);
 
-		if (s != NULL && strlen(s) <= 128)
+		if (s != NULL && strlen(s) <= DEVICE_MAX)
 			json_add_text(row, texts[i], s);
 	}
 	for (size_t i = 0; numbers[i] != NULL; i++)
@@ -72,7 +72,7 @@ check_devices(struct api_call *c, const cJSON *list)
 
 		if (id == NULL || !device_ok(id))
 			problem_field(&c->problem, pointer,
-			    "1 to 128 octets without slashes and controls.",
+			    "1 to 255 octets without slashes and controls.",
 			    "This is no name of a device.");
 		free(pointer);
 	}

@@ -26,7 +26,7 @@ device_ok(const char *s)
 {
 	size_t n = strlen(s);
 
-	if (n == 0 || n > 128 || !json_utf8(s, n))
+	if (n == 0 || n > DEVICE_MAX || !json_utf8(s, n))
 		return false;
 	for (size_t i = 0; i < n; i++)
 		if ((unsigned char)s[i] < 0x20 || s[i] == 0x7f || s[i] == '/')

@@ -37,7 +37,9 @@ bool gateway_may_fetch(const struct gateway *g, const char *product);
 /* Is the device blocked? 0 or 1, -errno. */
 int device_blocked(struct store_txn *t, const char *tenant, const char *gateway,
     const char *device);
-/* 1 to 128 octets of UTF-8 without controls and slashes. */
+/* 1 to 255 octets of UTF-8 without controls and slashes, as the proxy takes
+ * them in a path. */
+#define DEVICE_MAX 255
 bool device_ok(const char *s);
 
 /*

@@ -37,7 +37,7 @@ enum store_kind {
 	KINDS
 };
 /* Longest id, and tenant and id together; longer ones are -ENAMETOOLONG. */
-#define STORE_ID_MAX 320
+#define STORE_ID_MAX 400
 #define STORE_TENANT_MAX 64
 
 struct store;

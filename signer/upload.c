@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gateway.h"
 #include "json.h"
 #include "provider.h"
 #include "storage.h"
@@ -165,7 +166,7 @@ upload_take(const cJSON *v, struct upload *u, struct pair *metadata,
 	if (rc == 0)
 		rc = take_text(v, "method", 16, &u->method, f);
 	if (rc == 0)
-		rc = take_text(v, "device", 128, &u->device, f);
+		rc = take_text(v, "device", DEVICE_MAX, &u->device, f);
 	if (rc == 0)
 		rc = take_text(v, "key", 1024, &u->key, f);
 	if (rc == 0)

@@ -202,6 +202,12 @@ $r = sign(map { { %up, @$_ } } @wrong)->{json}{results};
 is_deeply([map { $_->{error}{errors}[0]{pointer} } @$r],
     [map { "/uploads/$_/$wrong[$_][0]" } 0 .. $#wrong],
     'each refusal points to its field');
+my $long = 'd' x 255; # the longest that a path of an upload can name
+ok(sign({ %up, device => $long })->{json}{results}[0]{recipe}, 'a long device');
+is(call('PUT', "/v1/gateways/gw-1/devices/$long", json => { blocked => JSON::PP::true() })
+	->{status}, 201, 'which can be blocked');
+is(sign({ %up, device => $long })->{json}{results}[0]{error}{do}, 'hold', 'and is');
+call('DELETE', "/v1/gateways/gw-1/devices/$long");
 ok(sign({ %up, size => undef })->{json}{results}[0]{recipe}, 'null is absent');
 problem(sign(map { { %up, id => $_ } } 1 .. 257), 422, '/uploads', '257 uploads');
 is(scalar @{ sign(map { { %up, id => $_ } } 1 .. 256)->{json}{results} }, 256,
