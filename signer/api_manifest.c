@@ -37,6 +37,7 @@ struct offer {
 	int64_t seq;   /* of the one that there is; 0: none */
 	char *storage; /* where that one's objects are */
 	bool repeated; /* it is that one */
+	bool told;     /* and gateways know that it stands in the bucket */
 	cJSON *fresh;
 };
 
@@ -129,6 +130,7 @@ check_seq(struct store_txn *t, struct api_call *c, struct offer *o)
 		return rc;
 	text = json_string(row, "manifest");
 	o->repeated = text != NULL && strcmp(text, o->text) == 0;
+	o->told = o->repeated && announced >= o->seq;
 	if (text != NULL &&
 	    manifest_parse(text, strlen(text), &o->old, &why) != 0)
 		rc = -EBADMSG;
@@ -343,28 +345,37 @@ keep(struct store_txn *t, void *arg)
 
 /* ---- where it goes ------------------------------------------------------- */
 
-/* One of the four names: a recipe unless it is there already for good. */
+/*
+ * One of the four names: a recipe unless it is there already for good, or was
+ * told to be. Who has a token but no key can offer what everybody knows once
+ * more, so its recipe must not let other bytes over it: the hash is signed, for
+ * stores that look.
+ */
 static void
 add_upload(struct api_call *c, const struct place *pl, cJSON *uploads,
-    const struct object_look *look, size_t size, bool lasting)
+    const struct object_look *look, const char *text, bool lasting, bool told)
 {
 	bool there = look->size >= 0;
+	size_t size = strlen(text);
+	char hash[65];
 	struct object_wish put = { .method = "PUT",
 		.path = look->path,
 		.size = (int64_t)size,
+		.sha256 = hash,
 		.lasting = lasting,
 		.if_match = there ? look->etag : NULL };
 	cJSON *o = cJSON_CreateObject(), *recipe;
 
+	digest_sha256_hex(text, size, hash);
 	cJSON_AddItemToArray(uploads, o);
 	json_add_text(o, "name", strrchr(look->path, '/') + 1);
 	json_add_text(o, "key", look->path);
 	json_add_int(o, "size", (int64_t)size);
 	json_add_text(o, "state",
-	    !there        ? "missing"
-		: lasting ? "present"
-			  : "replace");
-	if (there && lasting)
+	    !there                ? "missing"
+		: lasting || told ? "present"
+				  : "replace");
+	if (there && (lasting || told))
 		return;
 	recipe = place_recipe(c, pl, &put);
 	if (recipe != NULL)
@@ -390,7 +401,7 @@ add_uploads(struct api_call *c, struct place *pl, const struct offer *o)
 	rc = place_looks(c, pl, looks, 4);
 	for (size_t i = 0; rc == 0 && i < 4; i++)
 		add_upload(c, pl, uploads, &looks[i],
-		    strlen(i % 2 == 1 ? o->signature : o->text), i < 2);
+		    i % 2 == 1 ? o->signature : o->text, i < 2, o->told);
 	object_looks_fini(looks, 4);
 	place_answers(pl, cJSON_AddArrayToObject(c->answer, "answers"));
 	return rc;

@@ -206,6 +206,7 @@ $fw->put($r->{uploads}[0]{recipe}, $fw2->{bytes});
 $fw->put($r->{uploads}[1]{recipe}, $fw2->{list});
 my $second = $fw->manifest('cam-x', 'stable', 2, \@two, revoked => [$fw1->{file}{sha256}]);
 $r = offer(200, 'the second', $second, headers => { 'if-match' => '"1"' });
+my ($stale) = grep { $_->{name} eq 'manifest.json' } @{ $r->{uploads} };
 $fw->put_all($r, $second);
 my $told = Time::HiRes::time();
 call(200, 'POST', '/cam-x/stable/manifest/announce', json => { seq => 2 });
@@ -246,7 +247,17 @@ $r = $s->rest('GET', '/v1/firmware/cam-x/stable/manifest', token => $pub)->{json
 my $again = offer(200, 'it again', { manifest => $r->{manifest}, signature => $r->{signature} });
 my ($late) = grep { $_->{name} eq 'manifest.json' } @{ $again->{uploads} };
 is($fw->put($late->{recipe}, $r->{manifest})->{status}, 201, 'over the one that was seen');
-is($fw->put($late->{recipe}, $second->{manifest})->{status}, 412, 'but not over another');
+is($fw->put($stale->{recipe}, $second->{manifest})->{status}, 412, 'but not over another');
+# A publisher's token without the key: the manifest that everybody knows, again.
+$again = offer(200, 'once more', { manifest => $r->{manifest}, signature => $r->{signature} });
+for my $u (grep { $_->{state} eq 'replace' } @{ $again->{uploads} }) {
+	isnt($fw->put($u->{recipe}, 'x' x $u->{size})->{status}, 201, "no other bytes as $u->{name}");
+}
+is($fw->read('cam-x/stable/manifest.json'), $r->{manifest}, 'so it stays');
+call(200, 'POST', '/cam-x/stable/manifest/announce', json => { seq => 3 });
+$again = offer(200, 'told', { manifest => $r->{manifest}, signature => $r->{signature} });
+is_deeply([map { $_->{recipe} ? 'a recipe' : $_->{state} } @{ $again->{uploads} }[2, 3]],
+    ['present', 'present'], 'once gateways know nothing is put over it, whatever the store does');
 
 # ---- taking back, deleting ------------------------------------------------
 
