@@ -506,7 +506,11 @@ blob_give(
 	hex_encode(cb->sha256, 32, hex);
 	etag_of(hex, etag);
 	md5_of(cb->file, md5);
-	if (ranges_none_match(http_request_header(rq, "If-None-Match"), etag)) {
+	if (!ranges_match(http_request_header(rq, "If-Match"), etag)) {
+		put_fields(rq, cb->sha256, etag, md5);
+		http_reply(rq, 412, NULL, NULL, 0);
+	} else if (ranges_none_match(
+		       http_request_header(rq, "If-None-Match"), etag)) {
 		put_fields(rq, cb->sha256, etag, md5);
 		http_reply(rq, 304, NULL, NULL, 0);
 	} else if (head) {
