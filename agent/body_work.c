@@ -3,8 +3,8 @@
  *
  * A body that is all of an upload and fits into one piece is read, hashed and
  * compared at once; several such are taken together, so that handing them over
- * and MD5 (lib/md5.c) cost less for each. What is larger goes by pieces: the
- * hash of the upload's octets so far goes along, and the range's own digest.
+ * costs less for each. What is larger goes by pieces: the hash of the upload's
+ * octets so far goes along, and the range's own digest.
  * Nothing of the pool's lock is seen here: a body belongs to the thread that
  * has it.
  */
@@ -16,7 +16,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "md5.h"
 #include "spool.h"
 #include "xalloc.h"
 
@@ -191,6 +190,13 @@ read_whole(struct body_work *w)
 }
 
 static void
+digest(const EVP_MD *md, const struct body_piece *p, uint8_t *out)
+{
+	if (EVP_Digest(p->data, p->n, out, NULL, md, NULL) != 1)
+		abort(); /* out of memory, as in xalloc.c */
+}
+
+static void
 check_whole(struct body_work *w)
 {
 	struct body *b = w->b;
@@ -198,30 +204,14 @@ check_whole(struct body_work *w)
 
 	if (w->rc != 0)
 		return;
-	if (EVP_Digest(w->piece.data, w->piece.n, sha, NULL, b->pool->sha256,
-		NULL) != 1)
-		abort(); /* out of memory, as in xalloc.c */
+	digest(b->pool->sha256, &w->piece, sha);
 	w->state = memcmp(sha, b->it.offer_sha256, 32) == 0 ? 1 : -EBADMSG;
-	if (b->kind == DIGEST_SHA256)
+	if (b->kind == DIGEST_SHA256) {
 		memcpy(b->digest, sha, b->digest_n = 32);
-}
-
-static void
-md5_of_those_that_fit(struct body_work *w, size_t n)
-{
-	struct md5_message m[BODY_TOGETHER];
-	struct body *bs[BODY_TOGETHER];
-	size_t k = 0;
-
-	for (size_t i = 0; i < n; i++)
-		if (w[i].state == 1 && w[i].b->kind == DIGEST_MD5) {
-			bs[k] = w[i].b;
-			m[k].p = w[i].piece.data;
-			m[k++].n = w[i].piece.n;
-		}
-	md5_many(m, k);
-	while (k-- > 0)
-		memcpy(bs[k]->digest, m[k].digest, bs[k]->digest_n = MD5_SIZE);
+	} else if (b->kind == DIGEST_MD5 && w->state == 1) {
+		digest(b->pool->md5, &w->piece, b->digest);
+		b->digest_n = 16;
+	}
 }
 
 void
@@ -238,7 +228,6 @@ body_work(struct body_work *w, size_t n)
 		read_whole(&w[i]);
 		check_whole(&w[i]);
 	}
-	md5_of_those_that_fit(w, n);
 	for (size_t i = 0; i < n; i++)
 		if (w[i].rc != 0 || w[i].b->hash_only || w[i].piece.n == 0) {
 			free(w[i].piece.data);

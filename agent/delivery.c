@@ -529,7 +529,7 @@ body_start(struct delivery *d, const struct recipe_request *rq)
 	struct body_range range = {
 		.offset = rq->offset,
 		.length = rq->length,
-		.digest = last ? d->recipe->verify.digest : DIGEST_NONE,
+		.digest = last ? verify_along(d) : DIGEST_NONE,
 		.before = d->hash,
 		.file = delivery_file(d),
 	};

@@ -87,7 +87,7 @@ struct delivery {
 	uint8_t md5[16];   /* of the whole */
 	uint8_t sent[32];  /* digest of the last body sent */
 	size_t sent_n;     /* 0: none was made */
-	char seen[2][256]; /* digest and size that the store told */
+	char seen[3][256]; /* digest, size and SHA-256 that the store told */
 
 	/* what is to be committed */
 	enum delivery_mark mark;

@@ -280,8 +280,8 @@ parse_request(const cJSON *v, const struct recipe_rules *rules,
 	    cJSON_GetObjectItemCaseSensitive(v, "keep"), rq, why, n);
 }
 
-static int
-parse_verify(const cJSON *v, struct recipe_verify *out, char *why, size_t n)
+static enum recipe_digest
+digest_kind(const char *name, bool *base64)
 {
 	static const struct {
 		const char *name;
@@ -293,28 +293,58 @@ parse_verify(const cJSON *v, struct recipe_verify *out, char *why, size_t n)
 		{ "sha256-base64", DIGEST_SHA256, true },
 		{ "sha256-hex", DIGEST_SHA256, false },
 	};
-	const char *header, *digest, *size;
+
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++)
+		if (strcmp(name, kinds[i].name) == 0) {
+			*base64 = kinds[i].base64;
+			return kinds[i].digest;
+		}
+	return DIGEST_NONE;
+}
+
+/* A header and the digest it has, both or none. */
+static int
+parse_told(const cJSON *v, char **header, enum recipe_digest *digest,
+    bool *base64, char *why, size_t n)
+{
+	const char *name = json_string(v, "header");
+	const char *kind = json_string(v, "digest");
+
+	if ((name == NULL) != (kind == NULL) ||
+	    (name != NULL && !is_token(name)))
+		return fail(why, n, "verify is malformed");
+	if (name == NULL)
+		return 0;
+	*digest = digest_kind(kind, base64);
+	if (*digest == DIGEST_NONE)
+		return fail(why, n, "verify names an unknown digest");
+	*header = xstrdup(name);
+	return 0;
+}
+
+static int
+parse_verify(const cJSON *v, struct recipe_verify *out, char *why, size_t n)
+{
+	const cJSON *first;
+	enum recipe_digest kind = DIGEST_SHA256;
+	const char *size;
 
 	if (v == NULL || cJSON_IsNull(v))
 		return 0;
-	header = json_string(v, "header");
-	digest = json_string(v, "digest");
+	first = cJSON_GetObjectItemCaseSensitive(v, "or");
 	size = json_string(v, "size");
 	if (json_bool(v, "size", false))
 		size = "Content-Length";
-	if (!cJSON_IsObject(v) || (header == NULL) != (digest == NULL) ||
-	    (header != NULL && !is_token(header)) ||
-	    (size != NULL && !is_token(size)))
+	if (!cJSON_IsObject(v) || (size != NULL && !is_token(size)) ||
+	    (first != NULL && !cJSON_IsObject(first)))
 		return fail(why, n, "verify is malformed");
-	for (size_t i = 0; digest != NULL && i < sizeof(kinds) / sizeof(*kinds);
-	     i++)
-		if (strcmp(digest, kinds[i].name) == 0) {
-			out->digest = kinds[i].digest;
-			out->base64 = kinds[i].base64;
-		}
-	if (digest != NULL && out->digest == DIGEST_NONE)
-		return fail(why, n, "verify names an unknown digest");
-	out->header = header != NULL ? xstrdup(header) : NULL;
+	if (parse_told(v, &out->header, &out->digest, &out->base64, why, n) !=
+		0 ||
+	    parse_told(first, &out->sha256_header, &kind, &out->sha256_base64,
+		why, n) != 0)
+		return -EINVAL;
+	if (kind != DIGEST_SHA256)
+		return fail(why, n, "verify's \"or\" is no SHA-256");
 	out->size_header = size != NULL ? xstrdup(size) : NULL;
 	return 0;
 }
@@ -434,6 +464,7 @@ recipe_free(struct recipe *r)
 	free(r->requests);
 	free(r->verify.header);
 	free(r->verify.size_header);
+	free(r->verify.sha256_header);
 	free(r->certificate_id);
 	free(r->step);
 	free(r);

@@ -60,6 +60,10 @@ struct recipe_verify {
 	enum recipe_digest digest;
 	bool base64;       /* else hexadecimal; quotes around it are ignored */
 	char *size_header; /* NULL: no size to look at */
+	/* Looked at first, where the answer has it: the SHA-256 that the store
+	 * has found itself. NULL: none */
+	char *sha256_header;
+	bool sha256_base64;
 };
 struct recipe {
 	struct recipe_request *requests;

@@ -30,6 +30,7 @@ struct storage {
 	unsigned ready;    /* in the window */
 	bool hurry;        /* deferred uploads of it are called back */
 	bool hosts_known;
+	bool tells_sha256; /* its last answer had what verify's "or" names */
 	char **hosts;
 	size_t hosts_n;
 	struct recipe_answers answers;

@@ -2,8 +2,10 @@
  * verify.c - does what the store answered fit what was sent?
  *
  * Before the local copy goes, the store must have told a digest or size that
- * fits. The digest of a body is made while it is sent; to compare an object
- * that was sent earlier by MD5, the file is read once more.
+ * fits. A SHA-256 that the store has found itself is taken first, as that of
+ * the body is known. An MD5 is made while the body is sent, unless the
+ * storage's last answer had the better one: should it lack that now, or is an
+ * object compared that was sent earlier, the file is read once more.
  */
 #include "verify.h"
 
@@ -60,6 +62,15 @@ copy_header(const struct xfer_result *r, const char *name, char out[256])
 	snprintf(out, 256, "%s", v != NULL && strlen(v) < 256 ? v : "");
 }
 
+enum recipe_digest
+verify_along(const struct delivery *d)
+{
+	const struct recipe_verify *v = &d->recipe->verify;
+
+	return v->sha256_header != NULL && d->st->tells_sha256 ? DIGEST_NONE
+							       : v->digest;
+}
+
 void
 verify_note(struct delivery *d, const struct xfer_result *r)
 {
@@ -68,10 +79,14 @@ verify_note(struct delivery *d, const struct xfer_result *r)
 
 	copy_header(r, v->header, d->seen[0]);
 	copy_header(r, v->size_header, d->seen[1]);
+	copy_header(r, v->sha256_header, d->seen[2]);
+	if (v->sha256_header != NULL)
+		d->st->tells_sha256 = d->seen[2][0] != '\0';
 	d->sent_n = 0;
 	if (rq->body == BODY_FILE) {
 		d->sent_n = body_digest(d->body, d->sent);
-		if (v->digest == DIGEST_MD5 && rq->length == d->it.offer_size) {
+		if (d->sent_n == sizeof(d->md5) &&
+		    rq->length == d->it.offer_size) {
 			memcpy(d->md5, d->sent, sizeof(d->md5));
 			d->have_md5 = true;
 		}
@@ -137,24 +152,27 @@ check_size(struct delivery *d, char *why, size_t n)
 	return VERIFY_DIFFERS;
 }
 
-enum verify_verdict
-verify_answer(struct delivery *d, char *why, size_t n)
+static enum verify_verdict
+differs(const char *header, char *why, size_t n)
+{
+	snprintf(why, n,
+	    "the store's %s does not fit: it has other octets under this key",
+	    header);
+	return VERIFY_DIFFERS;
+}
+
+/* By the header that the recipe names for any store. */
+static enum verify_verdict
+check_digest(struct delivery *d, char *why, size_t n)
 {
 	const struct recipe_verify *v = &d->recipe->verify;
 	struct body_range range = { .length = d->it.offer_size,
 		.digest = DIGEST_MD5,
 		.hash_only = true,
 		.file = delivery_file(d) };
-	enum verify_verdict rc = check_size(d, why, n);
 	const uint8_t *digest;
 	size_t digest_n;
 
-	if (d->ask == ASK_LOOK && v->header == NULL && v->size_header == NULL) {
-		snprintf(why, n, "the signer does not say what to compare");
-		return VERIFY_UNKNOWN;
-	}
-	if (rc != VERIFY_FITS || v->header == NULL)
-		return rc;
 	if (d->seen[0][0] == '\0') {
 		snprintf(why, n, "the store's answer lacks %s to compare",
 		    v->header);
@@ -173,8 +191,25 @@ verify_answer(struct delivery *d, char *why, size_t n)
 	}
 	if (verify_digest_fits(d->seen[0], v->base64, digest, digest_n))
 		return VERIFY_FITS;
-	snprintf(why, n,
-	    "the store's %s does not fit: it has other octets under this key",
-	    v->header);
-	return VERIFY_DIFFERS;
+	return differs(v->header, why, n);
+}
+
+enum verify_verdict
+verify_answer(struct delivery *d, char *why, size_t n)
+{
+	const struct recipe_verify *v = &d->recipe->verify;
+	enum verify_verdict rc = check_size(d, why, n);
+
+	if (d->ask == ASK_LOOK && v->header == NULL && v->size_header == NULL) {
+		snprintf(why, n, "the signer does not say what to compare");
+		return VERIFY_UNKNOWN;
+	}
+	if (rc != VERIFY_FITS)
+		return rc;
+	if (v->sha256_header != NULL && d->seen[2][0] != '\0')
+		return verify_digest_fits(d->seen[2], v->sha256_base64,
+			   d->it.offer_sha256, sizeof(d->it.offer_sha256))
+		    ? VERIFY_FITS
+		    : differs(v->sha256_header, why, n);
+	return v->header == NULL ? VERIFY_FITS : check_digest(d, why, n);
 }

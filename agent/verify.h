@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "recipe.h"
+
 struct delivery;
 struct xfer_result;
 
@@ -19,6 +21,8 @@ enum verify_verdict {
 			   delivery_verdict() is called */
 };
 
+/* The digest to make while the body is sent. */
+enum recipe_digest verify_along(const struct delivery *d);
 /* Copy what the recipe wants of the last answer, and digests of the body. */
 void verify_note(struct delivery *d, const struct xfer_result *r);
 enum verify_verdict verify_answer(struct delivery *d, char *why, size_t n);

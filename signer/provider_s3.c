@@ -3,7 +3,8 @@
  *
  * Headers that the store can check are signed with the URI, so a gateway can
  * neither change the type nor send another body than it announced: AWS refuses
- * a body that does not fit x-amz-checksum-sha256. Where the store does not know
+ * a body that does not fit x-amz-checksum-sha256, and answers with what it has
+ * found (Amazon S3 API Reference, PutObject). Where the store does not know
  * that header (radosgw 16, Swift) the ETag, which is the MD5 of a body sent in
  * one piece, is compared by the agent, and x-amz-meta-sha256 serves HEAD.
  */
@@ -25,6 +26,7 @@
 
 /* The smallest part that S3 takes. */
 #define PART_MIN (5 << 20)
+#define SHA256_HEADER "x-amz-checksum-sha256"
 
 struct s3 {
 	struct bucket bucket;
@@ -250,7 +252,7 @@ checksum_header(const char *sha256, struct headers *h)
 	if (sha256 == NULL || hex_decode(sha256, md, sizeof(md)) != 0)
 		return;
 	b = base64_encode(md, sizeof(md));
-	headers_set(h, "x-amz-checksum-sha256", b);
+	headers_set(h, SHA256_HEADER, b);
 	free(b);
 }
 
@@ -291,6 +293,7 @@ s3_recipe(const struct storage *s, const struct upload *u, struct recipe *r)
 		.prefix = "x-amz-",
 		.whole_headers = whole_headers,
 		.etag_is_md5 = x->etag_is_md5,
+		.sha256_header = SHA256_HEADER,
 		.signs_length = true,
 	};
 

@@ -128,6 +128,16 @@ recipe_verify(
 }
 
 void
+recipe_verify_first(struct recipe *r, const char *header, const char *digest)
+{
+	cJSON *v = cJSON_GetObjectItemCaseSensitive(r->json, "verify");
+	cJSON *o = cJSON_AddObjectToObject(v, "or");
+
+	json_add_text(o, "header", header);
+	json_add_text(o, "digest", digest);
+}
+
+void
 recipe_parts(struct recipe *r, int64_t size, int64_t count, int parallel)
 {
 	cJSON *p = cJSON_AddObjectToObject(r->json, "parts");

@@ -66,6 +66,10 @@ void recipe_add(struct recipe *r, const struct recipe_request *rq);
  * answer's Content-Length is the object's (HEAD). */
 void recipe_verify(
     struct recipe *r, bool size, const char *header, const char *digest);
+/* ... and first by this header, where the answer has it: the store's own
+ * SHA-256 of what came. After recipe_verify(). */
+void recipe_verify_first(
+    struct recipe *r, const char *header, const char *digest);
 /* It goes in parts of size octets, count of them, `parallel` at a time. */
 void recipe_parts(struct recipe *r, int64_t size, int64_t count, int parallel);
 /* Parts of the size wanted, or as large as it takes for `most` of them; 0: they

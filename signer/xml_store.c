@@ -77,9 +77,12 @@ whole(const struct xml_store *x, const struct storage *s,
 	x->whole_headers(s, u, &h);
 	rc = provider_request(s, u, NULL, 0, &rq, r);
 	headers_fini(&h);
-	if (rc == 0)
-		verify_etag(x, r);
-	return rc;
+	if (rc != 0)
+		return rc;
+	verify_etag(x, r);
+	if (x->sha256_header != NULL && u->sha256 != NULL)
+		recipe_verify_first(r, x->sha256_header, "sha256-base64");
+	return 0;
 }
 
 static int

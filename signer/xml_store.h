@@ -14,7 +14,10 @@ struct xml_store {
 	/* Adds what only a whole upload carries. */
 	void (*whole_headers)(
 	    const struct storage *s, const struct upload *u, struct headers *h);
-	bool etag_is_md5;  /* of what was sent in one request */
+	bool etag_is_md5; /* of what was sent in one request */
+	/* Of the answer to a whole upload: the SHA-256 that the store made of
+	 * it, in base64. NULL: none */
+	const char *sha256_header;
 	bool signs_length; /* content-length may be among signed headers */
 	/* Of an answer: what if_match can be of it. NULL: ETag. */
 	const char *state_header;

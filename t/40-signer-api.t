@@ -185,6 +185,10 @@ like($res[1]{recipe}{uri},
     qr{^https://uploads\.s3\.sa-east-1\.amazonaws\.com/gw-1/cam-1/a%20b\.txt\?},
     'the gateway\'s prefix stands before the key');
 is($res[1]{recipe}{headers}{'if-none-match'}, '*', 'nothing is overwritten');
+is_deeply($res[1]{recipe}{verify}, { size => JSON::PP::false, header => 'ETag',
+	digest => 'md5-hex', $up{sha256} ? (or => { header =>
+	'x-amz-checksum-sha256', digest => 'sha256-base64' }) : () },
+    'S3 may tell its SHA-256, or an ETag that is the MD5');
 is($res[2]{recipe}{headers}{'x-ms-blob-type'}, 'BlockBlob', 'Azure\'s header');
 is($res[2]{recipe}{expiresIn}, 120, 'PT2M');
 is_deeply([sort keys %{ $r->{json}{answers} }], [qw(azure default s3)],

@@ -106,6 +106,26 @@ ok(wait_for(sub { error_of($id) =~ /what to compare/ }),
 $cloud->rules;
 ok($gw->drained(40, $sent), 'it goes out when there is something');
 
+# A store that tells the SHA-256 of what it has: the ETag need be no MD5.
+my %or = (verify => { header => 'ETag', digest => 'md5-hex',
+	or => { header => 'X-Sha', digest => 'sha256-base64' } });
+for my $body (jpeg(), $body{'many.bin'}) {
+	my $n = length $body;
+	$cloud->rules(%or, sha => 'right', lie => 1);
+	put("sha.$_.$n.jpg", $body) for 1, 2;
+	ok($gw->drained(20, $sent), "$n octets: the store's SHA-256 is enough");
+	$cloud->rules(%or, sha => 'wrong');
+	$id = put("bent.$n.jpg", $body);
+	ok(wait_for(sub { error_of($id) =~ /X-Sha does not fit/ }),
+		'one that does not fit is no success');
+	$cloud->rules(%or, lie => 1);
+	$id = put("without.$n.jpg", $body);
+	ok(wait_for(sub { error_of($id) =~ /ETag does not fit/ }),
+		'without one the ETag counts, by an MD5 made afterwards');
+	$cloud->rules(%or);
+	ok($gw->drained(40, $sent), 'and fits where it should');
+}
+
 # ---- never: quarantine -------------------------------------------------------
 $cloud->rules(put => [{ key => 'never', status => 400, code => 'Never' }]);
 $id = put('never.jpg', jpeg());

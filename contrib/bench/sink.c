@@ -1,8 +1,9 @@
 /*
  * sink.c - a store that keeps nothing: for agents and curl to send to
  *
- * sink PORT : answers PUT with 200 and the body's MD5 as ETag, as S3 does, GET
- * /after/N with 200 once N bodies have come since the last one that asked, so
+ * sink PORT : answers PUT with 200, as S3 does: with the body's SHA-256 if the
+ * request tells one (and with 400 if it is another), else with its MD5 as ETag;
+ * GET /after/N with 200 once N bodies have come since the last one that asked, so
  * that nobody need look again and again; anything else with 404. A thread for
  * each connection on 127.0.0.1.
  * Build: gcc -O2 sink.c -lcrypto -lpthread
@@ -52,13 +53,13 @@ say(struct peer *p, const char *text)
 }
 
 static bool
-take_body(struct peer *p, unsigned long long left, char hex[33])
+take_body(struct peer *p, unsigned long long left, const EVP_MD *kind,
+    unsigned char digest[EVP_MAX_MD_SIZE])
 {
 	EVP_MD_CTX *md = EVP_MD_CTX_new();
-	unsigned char digest[16];
 	bool ok = true;
 
-	EVP_DigestInit_ex(md, EVP_md5(), NULL);
+	EVP_DigestInit_ex(md, kind, NULL);
 	while (ok && left > 0) {
 		size_t n = p->n < left ? p->n : (size_t)left;
 
@@ -70,8 +71,6 @@ take_body(struct peer *p, unsigned long long left, char hex[33])
 	}
 	EVP_DigestFinal_ex(md, digest, NULL);
 	EVP_MD_CTX_free(md);
-	for (int i = 0; i < 16; i++)
-		sprintf(hex + 2 * i, "%02x", digest[i]);
 	return ok;
 }
 
@@ -99,11 +98,39 @@ wait_for(unsigned long n)
 	pthread_mutex_unlock(&lock);
 }
 
+/* 200 with what was found, or 400 if it is not what was told. */
+static void
+answer_put(const unsigned char *digest, const char *told, char *out, size_t n)
+{
+	char text[64];
+
+	if (told[0] == '\0') {
+		for (int i = 0; i < 16; i++)
+			sprintf(text + 2 * i, "%02x", digest[i]);
+		snprintf(out, n,
+		    "HTTP/1.1 200 OK\r\nETag: \"%s\"\r\nContent-Length: 0\r\n\r\n",
+		    text);
+		return;
+	}
+	EVP_EncodeBlock((unsigned char *)text, digest, 32);
+	if (strcmp(text, told) == 0)
+		snprintf(out, n,
+		    "HTTP/1.1 200 OK\r\nETag: \"1-%s\"\r\n"
+		    "x-amz-checksum-sha256: %s\r\nContent-Length: 0\r\n\r\n",
+		    text, text);
+	else
+		snprintf(out, n,
+		    "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+}
+
 static bool
 serve_one(struct peer *p)
 {
-	char *end, *length, hex[33], answer[160];
+	static const char checksum[] = "\r\nx-amz-checksum-sha256:";
+	unsigned char digest[EVP_MAX_MD_SIZE];
+	char *end, *h, told[64] = "", answer[320];
 	unsigned long after = 0;
+	unsigned long long n = 0;
 	bool put;
 
 	while ((end = memmem(p->buf, p->n, "\r\n\r\n", 4)) == NULL)
@@ -112,18 +139,17 @@ serve_one(struct peer *p)
 	end[2] = '\0';
 	put = strncmp(p->buf, "PUT ", 4) == 0;
 	sscanf(p->buf, "GET /after/%lu", &after);
-	length = strcasestr(p->buf, "\r\nContent-Length:");
+	if ((h = strcasestr(p->buf, "\r\nContent-Length:")) != NULL)
+		n = strtoull(h + 17, NULL, 10);
+	if ((h = strcasestr(p->buf, checksum)) != NULL)
+		sscanf(h + strlen(checksum), " %63[^\r]", told);
 	if (strcasestr(p->buf, "\r\nExpect:") != NULL &&
 	    !say(p, "HTTP/1.1 100 Continue\r\n\r\n"))
 		return false;
-	{
-		unsigned long long n =
-		    length != NULL ? strtoull(length + 17, NULL, 10) : 0;
-
-		used(p, (size_t)(end - p->buf) + 4);
-		if (!take_body(p, n, hex))
-			return false;
-	}
+	used(p, (size_t)(end - p->buf) + 4);
+	if (!take_body(
+		p, n, told[0] != '\0' ? EVP_sha256() : EVP_md5(), digest))
+		return false;
 	if (after > 0) {
 		wait_for(after);
 		return say(
@@ -132,9 +158,7 @@ serve_one(struct peer *p)
 	if (!put)
 		return say(p,
 		    "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
-	snprintf(answer, sizeof(answer),
-	    "HTTP/1.1 200 OK\r\nETag: \"%s\"\r\nContent-Length: 0\r\n\r\n",
-	    hex);
+	answer_put(digest, told, answer, sizeof(answer));
 	if (!say(p, answer))
 		return false;
 	count();

@@ -133,6 +133,41 @@ test_parts(void **state)
 		",'body':{'range':{'offset':9e18,'length':9e18}}," OK_TAIL);
 }
 
+/* A recipe with this verify. */
+#define VERIFY(v)                                                              \
+	"{'requests':[{'method':'PUT'," URI                                    \
+	",'body':{'file':true},'ok':[200]}],'expiresIn':9,'verify':" v "}"
+
+static void
+test_verify(void **state)
+{
+	int rc;
+	struct recipe *r =
+	    parse(VERIFY("{'size':false,'header':'ETag','digest':'md5-hex',"
+			 "'or':{'header':'X-Sha','digest':'sha256-base64'}}"),
+		&rc);
+
+	assert_int_equal(rc, 0);
+	assert_null(r->verify.size_header);
+	assert_string_equal(r->verify.header, "ETag");
+	assert_int_equal(r->verify.digest, DIGEST_MD5);
+	assert_false(r->verify.base64);
+	assert_string_equal(r->verify.sha256_header, "X-Sha");
+	assert_true(r->verify.sha256_base64);
+	recipe_free(r);
+	accepted(VERIFY("{'or':{'header':'X-Sha','digest':'sha256-hex'}}"));
+	accepted(VERIFY("{'size':true}"));
+	accepted(VERIFY("null"));
+	refused(VERIFY("[]"));
+	refused(VERIFY("{'header':'ETag'}"));
+	refused(VERIFY("{'digest':'md5-hex'}"));
+	refused(VERIFY("{'header':'E Tag','digest':'md5-hex'}"));
+	refused(VERIFY("{'header':'ETag','digest':'crc32'}"));
+	refused(VERIFY("{'or':'X-Sha'}"));
+	refused(VERIFY("{'or':{'header':'X-Sha'}}"));
+	refused(VERIFY("{'or':{'header':'ETag','digest':'md5-hex'}}"));
+}
+
 static void
 test_shapes(void **state)
 {
@@ -470,6 +505,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(test_whole, setup),
 		cmocka_unit_test_setup(test_parts, setup),
+		cmocka_unit_test_setup(test_verify, setup),
 		cmocka_unit_test_setup(test_shapes, setup),
 		cmocka_unit_test_setup(test_sixteen, setup),
 		cmocka_unit_test_setup(test_headers, setup),

@@ -11,6 +11,7 @@
 # rules: token, sign => {status, delay}, put/head/delete => [{ storage, status,
 # code, times, delay, headers, cut }], recipe => {...} over each recipe, edit => name
 # of a sub below, expires, hosts => { STORAGE => [...] }, verify => {...},
+# sha => right|wrong (X-Sha in the answer to a whole PUT), lie (as ETag),
 # part_size, reports => { status, refuse_status, refuse => NAME }: 422 for how the
 # gateway is, for a report of that upload; without it there are none (404).
 package Edgehaul::Cloud;
@@ -403,7 +404,9 @@ sub _store {
 	return (409, {}, '<Error><Code>Exists</Code></Error>')
 	    if $r->{create_only} && -f $f;
 	$self->_save($key, $rq->{body}, type => $rq->{h}{'content-type'});
-	return (200, { ETag => $etag });
+	return (200, { ETag => $etag, $r->{sha} ? ('X-Sha' =>
+		Digest::SHA::sha256_base64($r->{sha} eq 'wrong' ? 'x'
+		    : $rq->{body}) . '=') : () });
 }
 
 1;
