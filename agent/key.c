@@ -15,8 +15,6 @@
 #include "json.h"
 #include "xalloc.h"
 
-#define NAME_MAX_OCTETS 500
-
 enum word { DEVICE, GATEWAY, NAME, EXT, ID, SHA256, DATE, TIME, WORDS };
 static const char *const words[WORDS] = { "device", "gateway", "name", "ext",
 	"id", "sha256", "date", "time" };
@@ -187,18 +185,32 @@ expand(const char *template, const struct key_values *v, size_t name_max)
 	return t.s;
 }
 
+static bool
+fits(const char *key)
+{
+	if (key[0] == '\0' || strlen(key) > KEY_MAX)
+		return false;
+	while (*key != '\0') {
+		size_t n = strcspn(key, "/");
+
+		if (n > KEY_SEGMENT_MAX)
+			return false;
+		key += n + (key[n] == '/');
+	}
+	return true;
+}
+
 char *
 key_expand(const char *template, const struct key_values *v)
 {
-	char *key = expand(template, v, NAME_MAX_OCTETS);
+	static const size_t lengths[] = { 500, 180, 64 }; /* of the name */
 
-	if (strlen(key) > KEY_MAX) {
+	for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+		char *key = expand(template, v, lengths[i]);
+
+		if (fits(key))
+			return key;
 		free(key);
-		key = expand(template, v, 64);
 	}
-	if (key[0] == '\0' || strlen(key) > KEY_MAX) {
-		free(key);
-		key = xstrdup(v->id);
-	}
-	return key;
+	return xstrdup(v->id);
 }

@@ -7,8 +7,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* With the prefix that the signer adds every store takes 1,024 octets. */
-#define KEY_MAX 900
+/* With the prefix that the signer adds, of up to 256 octets, every store takes
+ * 1,024 octets, and 254 between two slashes. */
+#define KEY_MAX 768
+#define KEY_SEGMENT_MAX 254
 
 struct key_values {
 	const char *device, *gateway, *name, *id, *sha256;
@@ -17,7 +19,8 @@ struct key_values {
 
 /*
  * The key, malloc'd, never empty: valid UTF-8, no empty, "." or ".." segment,
- * no control or backslash, at most KEY_MAX octets, whatever the values hold.
+ * no control or backslash, at most KEY_MAX octets and KEY_SEGMENT_MAX in a
+ * segment, whatever the values hold: the name is shortened until it fits.
  * Words: device gateway name ext id sha256 date time.
  */
 char *key_expand(const char *template, const struct key_values *v);

@@ -78,6 +78,20 @@ test_long_names(void **state)
 	assert_string_equal(key + strlen(key) - 5, ".jpeg");
 	assert_true(json_utf8(key, strlen(key)));
 	free(key);
+	/* A file system's longest name, behind what the default puts there. */
+	memset(name, 'n', 251);
+	strcpy(name + 251, ".jpg");
+	key = key_expand("{device}/{date}/{time}-{id}-{name}", &v);
+	assert_in_range(strlen(strrchr(key, '/') + 1), 200, KEY_SEGMENT_MAX);
+	assert_non_null(strstr(key, "-" ID "-nnn"));
+	assert_string_equal(key + strlen(key) - 5, "n.jpg");
+	free(key);
+	/* Folders stay as they are. */
+	memcpy(name + 100, "/", 1);
+	memcpy(name + 200, "/", 1);
+	key = key_expand("{id}-{name}", &v);
+	assert_string_equal(key + 33, name);
+	free(key);
 	memset(template, 'x', sizeof(template) - 1);
 	template[sizeof(template) - 1] = '\0';
 	key = key_expand(template, &v);
