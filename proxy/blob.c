@@ -21,9 +21,9 @@
 #include <string.h>
 #include <event2/buffer.h>
 
+#include "blob_head.h"
 #include "catalog.h"
 #include "clock.h"
-#include "digest.h"
 #include "fleet.h"
 #include "gateway_conf.h"
 #include "http_server.h"
@@ -66,56 +66,6 @@ static void pump(struct download *d);
 
 /* ---- the head of an answer ----------------------------------------------- */
 
-void
-blob_path(const uint8_t sha256[32], const char *name, char out[BLOB_PATH_MAX])
-{
-	size_t most = BLOB_PATH_MAX - 1 - strlen("/firmware/b//") - 64;
-	char hex[65];
-	const char *dot = strrchr(name, '.');
-
-	hex_encode(sha256, 32, hex);
-	if (strlen(name) > most) /* of a long one the extension matters */
-		name = dot != NULL && strlen(dot) < most ? dot + 1 : "";
-	snprintf(out, BLOB_PATH_MAX, "/firmware/b/%s%s%s", hex,
-	    *name != '\0' ? "/" : "", name);
-}
-
-static void
-etag_of(const char *hex, char out[67])
-{
-	snprintf(out, 67, "\"%s\"", hex);
-}
-
-/* "" if the publisher gave none. */
-static void
-md5_of(const struct manifest_file *f, char out[33])
-{
-	out[0] = '\0';
-	if (f->has_md5)
-		hex_encode(f->md5, 16, out);
-}
-
-/* What every answer about a blob says. x-MD5 is what the updaters of ESP8266
- * and ESP32 compare. */
-static void
-put_fields(struct http_request *rq, const uint8_t sha256[32], const char *etag,
-    const char *md5)
-{
-	char *b64 = base64_encode(sha256, 32), text[80];
-
-	http_reply_header(rq, "ETag", etag);
-	http_reply_header(
-	    rq, "Cache-Control", "public, max-age=31536000, immutable");
-	http_reply_header(rq, "Accept-Ranges", "bytes");
-	snprintf(text, sizeof(text), "sha-256=:%s:", b64);
-	http_reply_header(rq, "Repr-Digest", text);
-	snprintf(text, sizeof(text), "SHA-256=%s", b64);
-	http_reply_header(rq, "Digest", text);
-	if (*md5 != '\0')
-		http_reply_header(rq, "x-MD5", md5);
-	free(b64);
-}
-
 /* RFC 9211. */
 static const char *
 cache_status(const struct download *d)
@@ -127,16 +77,6 @@ cache_status(const struct download *d)
 				 : "edgehaul; fwd=partial; stored";
 	return d->shared ? "edgehaul; fwd=uri-miss; collapsed"
 			 : "edgehaul; fwd=uri-miss; stored";
-}
-
-static void
-reply_416(struct http_request *rq, uint64_t size)
-{
-	char text[40];
-
-	snprintf(text, sizeof(text), "bytes */%" PRIu64, size);
-	http_reply_header(rq, "Content-Range", text);
-	http_reply(rq, 416, NULL, NULL, 0);
 }
 
 /* ---- the body ------------------------------------------------------------ */
@@ -246,8 +186,8 @@ begin(struct download *d)
 	char etag[67], text[96];
 	bool is_range = d->body.boundary[0] != '\0';
 
-	etag_of(d->hex, etag);
-	put_fields(rq, d->sha256, etag, d->md5);
+	blob_etag(d->hex, etag);
+	blob_fields(rq, d->sha256, etag, d->md5);
 	http_reply_header(rq, "Cache-Status", cache_status(d));
 	if (is_range && d->body.n == 1) {
 		snprintf(text, sizeof(text),
@@ -375,7 +315,7 @@ download_new(
 	snprintf(d->product, sizeof(d->product), "%s", m->product);
 	snprintf(d->channel, sizeof(d->channel), "%s", m->channel);
 	snprintf(d->version, sizeof(d->version), "%s", cb->release->version);
-	md5_of(cb->file, d->md5);
+	blob_md5(cb->file, d->md5);
 	d->body.size = cb->file->size;
 	TAILQ_INSERT_TAIL(&fw->downloads, d, link);
 	http_request_on_done(rq, on_done, d);
@@ -477,13 +417,13 @@ get(struct firmware *fw, struct http_request *rq, const struct catalog_blob *cb)
 	size_t n = 0;
 
 	hex_encode(cb->sha256, 32, hex);
-	etag_of(hex, etag);
-	md5_of(cb->file, md5);
+	blob_etag(hex, etag);
+	blob_md5(cb->file, md5);
 	if (ranges_if_range(http_request_header(rq, "If-Range"), etag))
 		kind = ranges_parse(range, size, list, &n);
 	if (kind == RANGES_NONE) {
-		put_fields(rq, cb->sha256, etag, md5);
-		reply_416(rq, size);
+		blob_fields(rq, cb->sha256, etag, md5);
+		blob_reply_416(rq, size);
 		return;
 	}
 	fw->count.requests++;
@@ -504,17 +444,17 @@ blob_give(
 	char hex[65], etag[67], md5[33];
 
 	hex_encode(cb->sha256, 32, hex);
-	etag_of(hex, etag);
-	md5_of(cb->file, md5);
+	blob_etag(hex, etag);
+	blob_md5(cb->file, md5);
 	if (!ranges_match(http_request_header(rq, "If-Match"), etag)) {
-		put_fields(rq, cb->sha256, etag, md5);
+		blob_fields(rq, cb->sha256, etag, md5);
 		http_reply(rq, 412, NULL, NULL, 0);
 	} else if (ranges_none_match(
 		       http_request_header(rq, "If-None-Match"), etag)) {
-		put_fields(rq, cb->sha256, etag, md5);
+		blob_fields(rq, cb->sha256, etag, md5);
 		http_reply(rq, 304, NULL, NULL, 0);
 	} else if (head) {
-		put_fields(rq, cb->sha256, etag, md5);
+		blob_fields(rq, cb->sha256, etag, md5);
 		http_reply(rq, 200, TYPE, NULL, cb->file->size);
 	} else {
 		get(fw, rq, cb);
