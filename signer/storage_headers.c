@@ -21,6 +21,7 @@ static const char *const forbidden[] = { "host", "content-length",
 	"transfer-encoding", "connection", "authorization", "expect", "te",
 	"upgrade", "range", "content-range", "x-amz-checksum-sha256",
 	"x-amz-meta-sha256", "x-ms-meta-sha256", "if-none-match", "if-match",
+	"trailer", "keep-alive", "proxy-authorization", "proxy-connection",
 	"content-md5", "x-amz-date", "x-amz-security-token", "x-goog-date",
 	NULL };
 /* clang-format on */

@@ -104,6 +104,11 @@ test_s3(void **state)
 	bad(S3 ",\"headers\":{\"a/b\":\"c\"}}", "/headers/a~1b");
 	bad(S3 ",\"headers\":{\"x-a\":\"c\",\"X-A\":\"d\"}}", "/headers/X-A");
 	bad(S3 ",\"headers\":{\"x-amz-date\":\"c\"}}", "/headers/x-amz-date");
+	/* Agents refuse a recipe with one of them. */
+	bad(S3 ",\"headers\":{\"Keep-Alive\":\"c\"}}", "/headers/Keep-Alive");
+	bad(S3 ",\"headers\":{\"Trailer\":\"c\"}}", "/headers/Trailer");
+	bad(S3 ",\"headers\":{\"Proxy-Connection\":\"c\"}}",
+	    "/headers/Proxy-Connection");
 	bad(S3 ",\"headers\":{\"Content-MD5\":\"c\"}}", "/headers/Content-MD5");
 }
 
