@@ -296,7 +296,7 @@ incoming_note(struct incoming *in, int rc)
 	if (rc == 0) {
 		in->failures = 0;
 	} else if (rc != -ENOSPC && rc != -EDQUOT && rc != -EBADMSG &&
-	    rc != -EEXIST && rc != -EMFILE && rc != -ENFILE) {
+	    rc != -EEXIST && rc != -EMFILE && rc != -ENFILE && rc != -EFBIG) {
 		in->failures++;
 		in->failed_ms = clock_ms();
 		if (rc == -EROFS)

@@ -166,6 +166,13 @@ refuse_failed(struct upload *up, int rc)
 		    "its file system met an error: look at the kernel's log");
 		return;
 	}
+	if (rc == -EFBIG) { /* FAT, or ulimit -f */
+		upload_stop(up, 413,
+		    "the file is larger than the gateway's disk can hold in "
+		    "one",
+		    "set max_upload below what its file system takes");
+		return;
+	}
 	up->px->count.failed++;
 	log_error("dev=%s upload failed bytes=%llu: %s: nothing of it is kept",
 	    log_text(&dev, up->who.device, strlen(up->who.device)),

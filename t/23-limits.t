@@ -177,4 +177,21 @@ SKIP: {
 	}
 }
 ok($box->proxy->stop, 'the proxy stops cleanly after all that');
+
+# ---- the largest file that the file system or ulimit -f allows ----------------
+SKIP: {
+	need(9, 'prlimit');
+	local $ENV{EDGEHAUL_PROXY_WRAP} = 'prlimit --fsize=' . (17 << 20);
+	my $small = Edgehaul->gateway(signer => 'http://127.0.0.1:9',
+		token => 't', conf => { spool => { max_size => '256 MB' } });
+	$small->proxy->start;
+	for my $i (1 .. 6) { # more than are taken for a failing disk
+		my $r = $small->put("/upload/big/$i", $i x (18 << 20));
+		is($r->{status}, 413, "a file that does not fit, $i");
+	}
+	is($small->put('/upload/small/1', 'x')->{status}, 201,
+		'others are taken');
+	is($small->unbalanced, '', 'the ledger balances');
+	ok($small->proxy->stop, 'the proxy is there and stops');
+}
 finish;

@@ -191,6 +191,7 @@ my %package = (
 	prism => 'nodejs npm, then: npm ci in t/',
 	redocly => 'nodejs npm, then: npm ci in t/',
 	mdb_copy => 'lmdb-utils',
+	prlimit => 'util-linux',
 	setpriv => 'util-linux',
 	strip => 'binutils',
 );
