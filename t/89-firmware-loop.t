@@ -54,4 +54,13 @@ $strace->detach;
 my @calls = grep { m{/cache|/state"|\.pub} } split /\n/, $strace->log;
 is("@calls", '', 'none of it by the loop');
 like($strace->log, qr/gateway\.conf/, 'which was watched');
+
+# ---- many products ----------------------------------------------------------
+# A few are asked for at a time (t/unit/feeds.t), each as one before it ends.
+$box->agent->kill9;
+$fw->tool('meta', 'products', json_encode([map { "p-$_" } 1 .. 200]));
+$origin->forget;
+$box->agent->start;
+ok(wait_for(sub { my %p = map { $_->{path} => 1 } $origin->requests(qr/manifest/);
+	return keys %p == 200 }), 'all of many products are asked for');
 finish;
