@@ -28,7 +28,7 @@
 #define BATCH_MAX 200
 #define TOLD_MAX (2 * CACHE_DEVICES_MAX)
 #define TIMEOUT_MS 30000
-#define ID_MAX 128
+#define ID_MAX 255
 #define WEEK_S (7 * 86400)
 
 struct told {

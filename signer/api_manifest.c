@@ -489,7 +489,8 @@ announce(struct store_txn *t, struct api_call *c)
 	json_int(row, "announced", 0, INT64_MAX / 2048, &had);
 	json_int(row, "seq", 0, INT64_MAX / 2048, &now);
 	if (rc == -ENOENT) {
-		rc = api_not_found(c, "manifest", NULL);
+		rc = api_not_found(
+		    c, "manifest", "edgehaul firmware publish makes one.");
 	} else if (rc == 0 && (seq < 1 || seq > now)) {
 		problem_field(&c->problem, "/seq", NULL,
 		    "The newest manifest has seq %" PRId64 ".", now);

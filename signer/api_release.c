@@ -204,7 +204,8 @@ delete_release(struct store_txn *t, struct api_call *c)
 	id = firmware_id(pr.name, c->param[1], c->param[2]);
 	rc = store_get_json(t, KIND_RELEASE, c->who.tenant, id, &row);
 	if (rc == -ENOENT)
-		rc = api_not_found(c, "release", NULL);
+		rc = api_not_found(
+		    c, "release", "GET /v1/firmware/PRODUCT/CHANNEL has all.");
 	if (rc == 0 && json_bool(row, "published", false)) {
 		problem_set(&c->problem, 409,
 		    "Revoke it, or publish a higher one.",
@@ -319,7 +320,8 @@ post_sign(struct store_txn *t, struct api_call *c)
 	struct product pr;
 
 	if (!cJSON_IsArray(list) || n < 1 || n > UPLOADS_MAX) {
-		problem_field(&c->problem, "/uploads", NULL,
+		problem_field(&c->problem, "/uploads",
+		    "[{version, name, method, step, part, kept}]",
 		    "This must be a list of 1 to %d uploads.", UPLOADS_MAX);
 		return -EINVAL;
 	}

@@ -190,8 +190,7 @@ product_parse(const char *name, const cJSON *doc, struct problem *p)
 		    "This must be a number of octets, at most %llu.",
 		    (unsigned long long)FIRMWARE_SIZE_MAX);
 	json_add_int(row, "maxSize", n);
-	if (cJSON_IsString(note) && strlen(note->valuestring) <= 1024)
-		json_add_text(row, "note", note->valuestring);
+	gateway_take_note(row, note, p);
 	if (p->status == 0)
 		return row;
 	cJSON_Delete(row);

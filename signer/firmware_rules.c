@@ -35,10 +35,32 @@ static void
 file_problem(struct problem *p, int i, const char *member, const char *hint,
     const char *detail)
 {
-	char pointer[64];
+	char file[32], *pointer;
 
-	snprintf(pointer, sizeof(pointer), "/files/%d/%s", i, member);
+	snprintf(file, sizeof(file), "/files/%d", i);
+	pointer = problem_pointer(file, member);
 	problem_field(p, pointer, hint, "%s", detail);
+	free(pointer);
+}
+
+static void
+unknown_members(const cJSON *file, int i, struct problem *p)
+{
+	static const char *const names[] = { "name", "size", "sha256",
+		"slicesSha256", NULL };
+	const cJSON *e;
+
+	cJSON_ArrayForEach(e, file)
+	{
+		bool known = e->string == NULL; /* of no object */
+
+		for (size_t k = 0; names[k] != NULL; k++)
+			known = known || strcmp(names[k], e->string) == 0;
+		if (!known)
+			file_problem(p, i, e->string,
+			    problem_meant(e->string, names),
+			    "There is no such field.");
+	}
 }
 
 static void
@@ -52,6 +74,7 @@ take_file(const struct product *pr, cJSON *files, const cJSON *v, int i,
 	const cJSON *e;
 	int64_t size = 0;
 
+	unknown_members(v, i, p);
 	if (name == NULL || !firmware_name_ok(name))
 		file_problem(p, i, "name",
 		    "1 to 128 of A-Z a-z 0-9 . _ + - , no leading dot, not "
@@ -92,8 +115,9 @@ take_files(
 	int i = 0, n = cJSON_GetArraySize(v);
 
 	if (!cJSON_IsArray(v) || n < 1 || n > MANIFEST_FILES_MAX) {
-		problem_field(p, "/files", NULL, "A release has 1 to %d files.",
-		    MANIFEST_FILES_MAX);
+		problem_field(p, "/files",
+		    "[{name, size, sha256, slicesSha256}]",
+		    "A release has 1 to %d files.", MANIFEST_FILES_MAX);
 		return;
 	}
 	cJSON_ArrayForEach(e, v) take_file(pr, files, e, i++, p);
@@ -122,11 +146,16 @@ release_parse(const struct product *pr, const cJSON *doc, struct problem *p)
 {
 	static const char *const names[] = { "version", "seq", "hw", "minFrom",
 		"files", "dryRun", NULL };
+	const cJSON *dry = cJSON_GetObjectItemCaseSensitive(doc, "dryRun");
 	cJSON *row = cJSON_CreateObject();
 	int64_t seq = 0;
 	int rc = json_int(doc, "seq", 1, INT64_MAX / 2048, &seq);
 
 	problem_unknown(doc, names, p);
+	/* What is not understood must not make it a check in earnest. */
+	if (dry != NULL && !cJSON_IsNull(dry) && !cJSON_IsBool(dry))
+		problem_field(p, "/dryRun", "Write true or false.",
+		    "This must be true or false.");
 	take_version(row, "version",
 	    cJSON_GetObjectItemCaseSensitive(doc, "version"), true, p);
 	if (rc != 0 && rc != -ENOENT)

@@ -72,8 +72,8 @@ take_bool(cJSON *row, const char *name, const cJSON *v, struct problem *p)
 	free(pointer);
 }
 
-static void
-take_note(cJSON *row, const cJSON *v, struct problem *p)
+void
+gateway_take_note(cJSON *row, const cJSON *v, struct problem *p)
 {
 	if (v == NULL || cJSON_IsNull(v))
 		return;
@@ -158,7 +158,8 @@ gateway_parse(const char *id, const cJSON *doc, struct problem *p)
 	take_bool(row, "blocked",
 	    cJSON_GetObjectItemCaseSensitive(doc, "blocked"), p);
 	take_policy(row, cJSON_GetObjectItemCaseSensitive(doc, "policy"), p);
-	take_note(row, cJSON_GetObjectItemCaseSensitive(doc, "note"), p);
+	gateway_take_note(
+	    row, cJSON_GetObjectItemCaseSensitive(doc, "note"), p);
 	if (p->status == 0)
 		return row;
 	cJSON_Delete(row);
@@ -176,7 +177,8 @@ device_parse(const char *device, const cJSON *doc, struct problem *p)
 	problem_unknown(doc, names, p);
 	take_bool(row, "blocked",
 	    cJSON_GetObjectItemCaseSensitive(doc, "blocked"), p);
-	take_note(row, cJSON_GetObjectItemCaseSensitive(doc, "note"), p);
+	gateway_take_note(
+	    row, cJSON_GetObjectItemCaseSensitive(doc, "note"), p);
 	if (p->status == 0)
 		return row;
 	cJSON_Delete(row);

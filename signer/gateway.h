@@ -50,4 +50,7 @@ cJSON *gateway_parse(const char *id, const cJSON *doc, struct problem *p);
 /* The same for a device: blocked, note. */
 cJSON *device_parse(const char *device, const cJSON *doc, struct problem *p);
 
+/* The member `note` of a document, to its row; absent is fine. */
+void gateway_take_note(cJSON *row, const cJSON *v, struct problem *p);
+
 #endif

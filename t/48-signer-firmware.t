@@ -75,6 +75,15 @@ $r = call(422, 'POST', '/cam-x/stable/releases', json => { version => '../1',
 like(errors($r), qr{\Q$_\E}, "told: $_") for '/version ', '/hw/0 ',
     '/files/0/name ', '/files/0/size ', '/files/0/sha256 ';
 check(422, '1.0.0', $fw1, minFrom => '0.9.0');
+# What is not understood is refused, and no release is made of it.
+$r = check(422, '1.0.0', $fw1, dryRun => 'yes');
+like(errors($r), qr{/dryRun }, 'a dryRun that is no boolean is told');
+$r = call(422, 'POST', '/cam-x/stable/releases', json => { version => '1.0.0',
+	files => [{ %{ $fw1->{file} }, 'sha/512' => 'x' }] });
+like(errors($r), qr{/files/0/sha~1512 There is no such field}, 'and a field of a file');
+is_deeply(call(200, 'GET', '/cam-x/stable')->{releases}, [], 'nothing was checked in earnest');
+$r = call(422, 'PUT', '/cam-x', json => { %product, note => 5 });
+like(errors($r), qr{/note }, 'nor is a note dropped that is no text');
 $r = check(200, '1.0.0', $fw1, hw => ['1.0']);
 is($r->{seq}, 1, 'the first of its channel');
 is_deeply([map { "$_->{name} $_->{state}" } @{ $r->{uploads} }],
