@@ -13,9 +13,12 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sysexits.h>
+#include <unistd.h>
 
+#include "audit.h"
 #include "clock.h"
 #include "duration.h"
+#include "json.h"
 #include "signer_conf.h"
 #include "store.h"
 #include "token.h"
@@ -29,22 +32,44 @@ static const char usage[] =
 struct want {
 	const char *tenant, *role, *gateway;
 	int64_t expires_s; /* 0: never */
+	int64_t audit_keep_ms;
 	char *token;
 };
+
+/* Tokens are what all else hangs on: whoever has this machine makes them. */
+static int
+note(struct store_txn *t, const struct want *w, const cJSON *row, int64_t now)
+{
+	struct audit a = { w->tenant, "token.create", json_string(row, "id"),
+		NULL, row, now };
+	cJSON *by = cJSON_CreateObject();
+
+	json_add_text(by, "tenant", w->tenant);
+	json_add_text(by, "role", "operator");
+	json_add_int(by, "uid", (int64_t)getuid());
+	return audit_write(t, &a, by, w->audit_keep_ms);
+}
 
 static int
 create(struct store_txn *t, void *arg)
 {
 	struct want *w = arg;
 	int64_t now = clock_wall_ms() / 1000;
+	cJSON *row = NULL;
 	char *token;
 	int rc;
 
 	rc = token_create(t, w->tenant, role_parse(w->role), w->gateway, now,
-	    w->expires_s != 0 ? now + w->expires_s : 0, &token, NULL);
+	    w->expires_s != 0 ? now + w->expires_s : 0, &token, &row);
+	if (rc != 0)
+		return rc;
+	rc = store_changed(t, w->tenant, NULL);
 	if (rc == 0)
-		rc = store_changed(t, w->tenant, NULL);
-	if (rc == 0) {
+		rc = note(t, w, row, now);
+	cJSON_Delete(row);
+	if (rc != 0) {
+		free(token);
+	} else {
 		free(w->token); /* of a run that was not committed */
 		w->token = token;
 	}
@@ -71,7 +96,9 @@ parse(int argc, char **argv, struct want *w)
 			w->role = optarg;
 		else if (c == 'g')
 			w->gateway = optarg;
-		else if (c != 'e' || duration_parse(optarg, &w->expires_s) != 0)
+		else if (c != 'e' ||
+		    duration_parse(optarg, &w->expires_s) != 0 ||
+		    w->expires_s < 60)
 			return -EINVAL;
 	}
 	return optind == argc && w->tenant != NULL && w->role != NULL ? 0
@@ -100,7 +127,7 @@ wrong(const struct want *w)
 int
 command_token(const struct signer_conf *conf, int argc, char **argv)
 {
-	struct want w = { 0 };
+	struct want w = { .audit_keep_ms = conf->audit_keep_ms };
 	struct store *store;
 	char *why = NULL;
 	int rc;

@@ -440,6 +440,10 @@ problem(call('GET', '/v1/gateways?limit=-1'), 422, '', 'a page of gateways');
 ok((grep { $_->{action} eq 'storage.replace' && ($_->{before}{region} // '')
 	eq 'eu-central-1' && ($_->{after}{region} // '') eq 'eu-west-1' } @audit),
     'the audit log has before and after');
+is_deeply([map { "$_->{by}{role} $_->{after}{role}" } grep {
+	$_->{action} eq 'token.create' && !$_->{by}{token} } @audit],
+    ['operator admin', 'operator gateway'],
+    'and the tokens that were made on the command line');
 my @told = grep { $_->{action} eq 'uploads.report' } @audit;
 is(scalar @told, 1, 'and what was reported, once');
 is($told[0]{object}, 'gw-1', 'of which gateway');
@@ -494,6 +498,9 @@ is(json_decode($out)->{headers}{'X-A'}, 'b', 'headers to be sent');
 is((Edgehaul::Daemon->run(@offline, '--expires', 'P8D'))[0], 65, 'too long');
 is((Edgehaul::Daemon->run(@offline, '--header', "X: a\nb"))[0], 65, 'no header');
 is((Edgehaul::Daemon->run($s->{program}, 'sign'))[0], 64, 'no arguments');
+is((Edgehaul::Daemon->run($s->{program}, '--config', "$s->{dir}/signer.conf",
+	    'token', 'create', '--tenant', 'acme', '--role', 'admin',
+	    '--expires', 'PT0S'))[0], 64, 'a token that never lives is none that never ends');
 for my $wrong ([method => 'put'], [at => '20260230T030405Z'], [expires => '5m'],
     [query => 'x'], [header => 'x']) {
 	my ($rc, $out, $err) = Edgehaul::Daemon->run(@offline,
