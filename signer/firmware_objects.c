@@ -29,6 +29,7 @@
 #define LOOKS_MS 30000 /* all of a call: a thread is held so long */
 #define LOOKS_AT_ONCE 16
 #define LOOKS_MAX 64 /* signed ahead */
+#define UNGUARDED_S 60
 
 /* ---- the place ----------------------------------------------------------- */
 
@@ -135,15 +136,19 @@ place_close(struct api_call *c, struct place *pl)
 
 /* ---- recipes ------------------------------------------------------------- */
 
+/* A PUT that the store would take over what is there must not wait long. */
 static int64_t
-lasts(const struct place *pl, const struct api_call *c)
+lasts(const struct api_call *c, const struct place *pl, const char *method)
 {
-	int64_t left;
+	bool guarded = pl->s->no_overwrite || strcmp(method, "PUT") != 0;
+	int64_t most = pl->s->expires_s, left;
 
+	if (!guarded && most > UNGUARDED_S)
+		most = UNGUARDED_S;
 	if (pl->cred == NULL)
-		return pl->s->expires_s;
+		return most;
 	left = pl->cred->expires_s - c->now_s;
-	return left < pl->s->expires_s ? left : pl->s->expires_s;
+	return left < most ? left : most;
 }
 
 static enum step
@@ -176,7 +181,7 @@ place_recipe(
 		.part = w->part,
 		.kept = w->kept,
 		.at = c->now_s,
-		.expires = lasts(pl, c),
+		.expires = lasts(c, pl, w->method),
 		.cred = pl->cred,
 		.part_size = FIRMWARE_PART_SIZE,
 		.exclusive = true,

@@ -41,6 +41,7 @@ my %release = (version => '1.0.0', files => [$image->{file}]);
 my $early = call(200, 'POST', '/cam-swift/stable/releases', json => \%release)->{uploads};
 my %entry = (version => '1.0.0', name => 'one.bin');
 call(200, 'POST', '/cam-swift/stable/sign', json => { uploads => [\%entry] });
+cmp_ok($early->[0]{recipe}{expiresIn}, '<=', 60, 'a PUT is signed for a minute only');
 my $file = $p->file('one.bin', $image->{bytes});
 my ($rc, $out, $err) = $p->run('publish', '--product', 'cam-swift', '--version', '1.0.0', $file);
 is($rc, 0, 'published') or diag($err);
@@ -50,7 +51,9 @@ for my $e ({}, { step => 'start' }, { step => 'part', part => 1, kept => { uploa
 	my $r = call(409, 'POST', '/cam-swift/stable/sign', json => { uploads => [{ %entry, %$e }] });
 	ok($r->{hint}, 'refused with a hint: PUT ' . ($e->{step} // 'whole'));
 }
-call(200, 'POST', '/cam-swift/stable/sign', json => { uploads => [{ %entry, method => 'GET' }] });
+cmp_ok(call(200, 'POST', '/cam-swift/stable/sign', json => { uploads => [
+	{ %entry, method => 'GET' }] })->{results}[0]{recipe}{expiresIn}, '>', 60,
+    'a GET as long as ever');
 # Why: a PUT that was signed for in time is taken over the other.
 is($fw->put($early->[0]{recipe}, 'x' x 70_000)->{status}, 200, 'this store would take it');
 is($swift->object('fwbucket', $key)->{body}, 'x' x 70_000, 'over what was there');
