@@ -1,10 +1,12 @@
 /*
  * blocks.c - blocked devices are refused at the door
  *
- * Two lists: the names that the cloud blocked (the agent's file) and the
- * addresses that were seen under them (ours, kept in a file too, so that a
- * restart does not let a blocked device in under another name). Which names
- * an address used last is remembered for the last 4096 addresses.
+ * The names that the cloud blocked are the agent's file. Which name an address
+ * used last is remembered for the last 4096 addresses; one whose name is
+ * blocked is blocked itself, for as long as the name is. These are kept in a
+ * file of ours, so that a restart does not let a blocked device in under
+ * another name, and others push them out of the table last: what one sends
+ * under many names or addresses lets nobody in.
  */
 #include "blocks.h"
 
@@ -15,27 +17,155 @@
 #include <sys/stat.h>
 
 #include "blocklist.h"
+#include "json.h"
 #include "log.h"
 #include "text_hash.h"
 #include "xalloc.h"
 
 #define SEEN 4096 /* a power of two */
 #define WAYS 4
+#define DEVICE_MAX 80
 
 struct seen {
 	char address[48];
-	char device[80]; /* of longer names the beginning is enough to differ */
-	uint64_t at;
+	char device[DEVICE_MAX]; /* its beginning is enough to differ */
+	bool blocked;            /* the device */
+	uint64_t at;             /* 0: free */
 };
 
 struct blocks {
 	char *names_path;
 	struct blocklist *names_file, *addresses_file;
-	cJSON *names, *addresses;
+	cJSON *names;
 	struct timespec mtime;
 	uint64_t clock;
+	bool unsaved;
 	struct seen seen[SEEN];
 };
+
+static struct seen *
+set_of(const struct blocks *b, const char *address)
+{
+	return (
+	    struct seen *)&b->seen[text_hash(address) % (SEEN / WAYS) * WAYS];
+}
+
+/* Does a give way before b? */
+static bool
+goes_first(const struct seen *a, const struct seen *b)
+{
+	if (a->blocked != b->blocked)
+		return b->blocked;
+	return a->at < b->at;
+}
+
+/* As much of a name as is remembered, no letter cut in two. */
+static void
+cut_name(const char *device, char out[DEVICE_MAX])
+{
+	size_t n = strnlen(device, DEVICE_MAX - 1);
+
+	while (n > 0 && device[n] != '\0' && !json_utf8(device, n))
+		n--;
+	memcpy(out, device, n);
+	out[n] = '\0';
+}
+
+/* device: as remembered. */
+static bool
+is_blocked(const cJSON *names, const char *device)
+{
+	size_t n = strlen(device);
+	char name[DEVICE_MAX];
+	const cJSON *e;
+
+	cJSON_ArrayForEach(e, names)
+	{
+		if (strcmp(e->valuestring, device) == 0)
+			return true;
+		if (strncmp(e->valuestring, device, n) != 0)
+			continue;
+		cut_name(e->valuestring, name); /* a long one */
+		if (strcmp(name, device) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void
+remember(
+    struct blocks *b, const char *address, const char *device, bool blocked)
+{
+	struct seen *s = set_of(b, address), *to = s;
+
+	for (int i = 0; i < WAYS; i++) {
+		if (strcmp(s[i].address, address) == 0) {
+			to = &s[i];
+			break;
+		}
+		if (goes_first(&s[i], to))
+			to = &s[i];
+	}
+	if (blocked && (!to->blocked || strcmp(to->address, address) != 0))
+		b->unsaved = true;
+	snprintf(to->address, sizeof(to->address), "%s", address);
+	cut_name(device, to->device);
+	to->blocked = blocked;
+	to->at = ++b->clock;
+}
+
+static bool
+address_blocked(const struct blocks *b, const char *address)
+{
+	const struct seen *s = set_of(b, address);
+
+	for (int i = 0; i < WAYS; i++)
+		if (s[i].blocked && strcmp(s[i].address, address) == 0)
+			return true;
+	return false;
+}
+
+/* ---- the file of addresses ------------------------------------------------
+ */
+
+/* Texts "ADDRESS DEVICE". */
+static void
+load_addresses(struct blocks *b)
+{
+	cJSON *list = blocklist_load(b->addresses_file);
+	const cJSON *e;
+
+	cJSON_ArrayForEach(e, list)
+	{
+		char address[48];
+		size_t n = strcspn(e->valuestring, " ");
+
+		if (n >= sizeof(address) || e->valuestring[n] == '\0')
+			continue;
+		memcpy(address, e->valuestring, n);
+		address[n] = '\0';
+		remember(b, address, e->valuestring + n + 1, false);
+	}
+	cJSON_Delete(list);
+}
+
+static void
+save_addresses(struct blocks *b)
+{
+	cJSON *list = cJSON_CreateArray();
+
+	for (int i = 0; i < SEEN; i++) {
+		const struct seen *s = &b->seen[i];
+		char text[sizeof(s->address) + sizeof(s->device)];
+
+		if (!s->blocked)
+			continue;
+		snprintf(text, sizeof(text), "%s %s", s->address, s->device);
+		cJSON_AddItemToArray(list, cJSON_CreateString(text));
+	}
+	blocklist_save(b->addresses_file, list); /* takes it */
+	b->unsaved = false;
+}
 
 struct blocks *
 blocks_new(const char *state_dir)
@@ -48,9 +178,7 @@ blocks_new(const char *state_dir)
 	path = xasprintf("%s/blocked-addresses.json", state_dir);
 	b->addresses_file = blocklist_new(path);
 	free(path);
-	b->addresses = blocklist_load(b->addresses_file);
-	if (b->addresses == NULL)
-		b->addresses = cJSON_CreateArray();
+	load_addresses(b);
 	b->names = cJSON_CreateArray();
 	blocks_refresh(b);
 	return b;
@@ -62,70 +190,28 @@ blocks_free(struct blocks *b)
 	if (b == NULL)
 		return;
 	cJSON_Delete(b->names);
-	cJSON_Delete(b->addresses);
 	free(b->names_path);
 	blocklist_free(b->names_file);
 	blocklist_free(b->addresses_file);
 	free(b);
 }
 
-static struct seen *
-set_of(struct blocks *b, const char *address)
-{
-	return &b->seen[text_hash(address) % (SEEN / WAYS) * WAYS];
-}
+/* ---- names ----------------------------------------------------------------
+ */
 
-static void
-remember(struct blocks *b, const char *address, const char *device)
-{
-	struct seen *s = set_of(b, address), *oldest = s;
-
-	for (int i = 0; i < WAYS; i++) {
-		if (strcmp(s[i].address, address) == 0) {
-			oldest = &s[i];
-			break;
-		}
-		if (s[i].at < oldest->at)
-			oldest = &s[i];
-	}
-	snprintf(oldest->address, sizeof(oldest->address), "%s", address);
-	snprintf(oldest->device, sizeof(oldest->device), "%s", device);
-	oldest->at = ++b->clock;
-}
-
-static bool
-is_blocked(const cJSON *names, const char *device)
-{
-	char cut[sizeof(((struct seen *)0)->device)];
-	const cJSON *e;
-
-	snprintf(cut, sizeof(cut), "%s", device);
-	cJSON_ArrayForEach(e, names)
-	{
-		if (strncmp(e->valuestring, cut, sizeof(cut) - 1) == 0)
-			return true;
-	}
-	return false;
-}
-
-/* Addresses of names that are blocked; those of an empty list are let go. */
 static void
 follow_names(struct blocks *b)
 {
-	cJSON *now = cJSON_GetArraySize(b->names) == 0
-	    ? cJSON_CreateArray()
-	    : cJSON_Duplicate(b->addresses, true);
+	for (int i = 0; i < SEEN; i++) {
+		struct seen *s = &b->seen[i];
+		bool now = s->at != 0 && is_blocked(b->names, s->device);
 
-	for (int i = 0; i < SEEN; i++)
-		if (b->seen[i].at != 0 &&
-		    is_blocked(b->names, b->seen[i].device) &&
-		    !blocklist_has(now, b->seen[i].address))
-			cJSON_AddItemToArray(
-			    now, cJSON_CreateString(b->seen[i].address));
-	if (!cJSON_Compare(now, b->addresses, true))
-		blocklist_save(b->addresses_file, cJSON_Duplicate(now, true));
-	cJSON_Delete(b->addresses);
-	b->addresses = now;
+		if (now != s->blocked)
+			b->unsaved = true;
+		s->blocked = now;
+	}
+	if (b->unsaved)
+		save_addresses(b);
 }
 
 static bool
@@ -156,6 +242,8 @@ blocks_refresh(struct blocks *b)
 	struct stat st;
 	cJSON *names;
 
+	if (b->unsaved) /* by uploads since the last time */
+		save_addresses(b);
 	if (stat(b->names_path, &st) != 0 ||
 	    (st.st_mtim.tv_sec == b->mtime.tv_sec &&
 		st.st_mtim.tv_nsec == b->mtime.tv_nsec))
@@ -171,7 +259,7 @@ blocks_has(
     const struct blocks *b, const char *device, const char *address, bool known)
 {
 	return blocklist_has(b->names, device) ||
-	    (!known && blocklist_has(b->addresses, address));
+	    (!known && address_blocked(b, address));
 }
 
 bool
@@ -182,6 +270,6 @@ blocks_refuse(
 
 	if (!named && blocks_has(b, device, address, known))
 		return true; /* for what it did under another name */
-	remember(b, address, device);
+	remember(b, address, device, named);
 	return named;
 }

@@ -63,6 +63,49 @@ ok(wait_for(sub { status_of('/upload/cam-1/again.jpg', jpeg()) == 201 }),
 	'taken again');
 ok($site->drained(60, 4), 'all that was held is delivered');
 
+# ---- several: each for itself, from whatever address ---------------------------
+is(status_of("/upload/bad-$_/a.jpg", jpeg(), from => "127.0.0.1$_"), 201,
+	"bad-$_ at its address") for 1, 2;
+block("bad-$_", 1) for 1, 2;
+for (1, 2) {
+	ok(wait_for(sub { status_of("/upload/bad-$_/a.jpg", jpeg(),
+		from => "127.0.0.1$_") == 403 }), "bad-$_ is blocked");
+	is(status_of("/upload/other/$_.jpg", jpeg(), from => "127.0.0.1$_"), 403,
+		'and its address');
+}
+is(status_of('/upload/bad-2/a.jpg', jpeg(), from => '127.0.0.13'), 403,
+	'bad-2 at another address');
+is(status_of('/upload/other/3.jpg', jpeg(), from => '127.0.0.13'), 403,
+	'which is blocked from then on');
+block('bad-1', 0);
+ok(wait_for(sub { status_of('/upload/bad-1/b.jpg', jpeg(),
+	from => '127.0.0.11') == 201 }), 'bad-1 is let go, with its address');
+is(status_of('/upload/other/2.jpg', jpeg(), from => '127.0.0.12'), 403,
+	'bad-2 is not');
+ok(wait_for(sub { slurp($site->spool . '/../blocked-addresses.json')
+	=~ /127\.0\.0\.13/ }), 'the addresses are kept');
+$site->proxy->kill9;
+$site->proxy->start;
+is(status_of("/upload/other/$_.jpg", jpeg(), from => "127.0.0.1$_"), 403,
+	"after a restart, too, $_") for 2, 3;
+is(status_of('/upload/bad-1/c.jpg', jpeg(), from => '127.0.0.11'), 201,
+	'and bad-1 is served');
+my $long = '%c3%a9' x 60; # over 80 octets: cut, but no letter in two
+is(status_of("/upload/$long/a.jpg", jpeg(), from => '127.0.0.14'), 201,
+	'a long name');
+block($long, 1);
+ok(wait_for(sub { status_of("/upload/$long/b.jpg", jpeg(),
+	from => '127.0.0.14') == 403 }), 'is blocked');
+is(status_of('/upload/other/5.jpg', jpeg(), from => '127.0.0.14'), 403,
+	'with its address');
+$site->proxy->stop;
+$site->proxy->start;
+is(status_of("/upload/other/$_.jpg", jpeg(), from => "127.0.0.1$_"), 403,
+	"after another restart, $_") for 2, 4;
+block($_, 0) for 'bad-2', $long;
+ok(wait_for(sub { status_of('/upload/other/4.jpg', jpeg(),
+	from => '127.0.0.13') == 201 }), 'bad-2 is let go');
+
 # ---- how long that takes: the best of three, on a machine that may be busy ---
 my $took;
 for (1 .. 3) {
