@@ -24,6 +24,8 @@
 #include "url.h"
 #include "xalloc.h"
 
+#define ROOM (16 << 10) /* that a manifest keeps, for other edits */
+
 /* ---- the files ----------------------------------------------------------- */
 
 static void
@@ -254,6 +256,71 @@ add_salt(cJSON *o)
 	json_add_text(o, "salt", hex);
 }
 
+static bool
+is_passed_through(const cJSON *list, const char *version)
+{
+	const cJSON *e;
+
+	cJSON_ArrayForEach(e, list)
+	{
+		const char *from = json_string(e, "min_from");
+
+		if (from != NULL && strcmp(from, version) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* The oldest release that nothing needs, or NULL. */
+static cJSON *
+oldest(cJSON *list, int64_t below)
+{
+	cJSON *e, *found = NULL;
+	int64_t seq;
+
+	cJSON_ArrayForEach(e, list)
+	{
+		const char *version = json_string(e, "version");
+
+		if (version == NULL ||
+		    json_int(e, "seq", 1, INT64_MAX / 2048, &seq) != 0 ||
+		    seq >= below || is_passed_through(list, version))
+			continue;
+		below = seq;
+		found = e;
+	}
+	return found;
+}
+
+static bool
+is_full(const cJSON *manifest, const cJSON *list)
+{
+	char *text = json_line(manifest);
+	bool full = strlen(text) > MANIFEST_MAX - ROOM ||
+	    cJSON_GetArraySize(list) > MANIFEST_RELEASES_MAX;
+
+	free(text);
+	return full;
+}
+
+/*
+ * A channel lives longer than a manifest has room. What goes is served no more;
+ * its version stays known to the signer, and its objects in the bucket.
+ */
+static void
+make_room(const struct publisher *p, cJSON *manifest, int64_t seq)
+{
+	cJSON *list = cJSON_GetObjectItemCaseSensitive(manifest, "releases");
+	cJSON *e;
+
+	while (is_full(manifest, list) && (e = oldest(list, seq)) != NULL) {
+		complain("%s %s is not in the manifest any more, which has "
+			 "room for no more",
+		    p->o.product, json_string(e, "version"));
+		cJSON_Delete(cJSON_DetachItemViaPointer(list, e));
+	}
+}
+
 static int
 add_release(struct publisher *p, cJSON *manifest, void *arg)
 {
@@ -284,6 +351,7 @@ add_release(struct publisher *p, cJSON *manifest, void *arg)
 	for (size_t i = 0; i < r->n; i++)
 		cJSON_AddItemToArray(files, file_json(p, &r->v[i]));
 	cJSON_AddItemToArray(list, o);
+	make_room(p, manifest, r->seq);
 	return 0;
 }
 
