@@ -13,9 +13,10 @@
 #include <string.h>
 #include <strings.h>
 
+#include "azure_sas.h"
+
 #define PARALLEL 4
 #define BLOCKS_MAX 30000 /* 50,000 are allowed; a list of them is too long */
-#define BLOCK_LARGEST (4000LL << 20)
 
 static const int ok_created[] = { 201, 0 };
 static const int ok_200[] = { 200, 0 };
@@ -93,12 +94,24 @@ head(const struct storage *s, const struct upload *u, struct recipe *r)
 	return rc;
 }
 
+/* "Put Block", remarks; a version that is not set is a newer one. */
+int64_t
+azure_block_max(const struct storage *s)
+{
+	unsigned sv = azure_version_number(s->text[ST_SAS_VERSION]);
+
+	return (sv == 0 || sv >= 20191212 ? 4000LL
+		       : sv >= 20160531   ? 100LL
+					  : 4LL)
+	    << 20;
+}
+
 /* Octets of a block; 0: it would need too many. */
 static int64_t
 blocks_of(const struct storage *s, const struct upload *u)
 {
 	return part_size(
-	    u->size, upload_part_size(s, u), BLOCKS_MAX, BLOCK_LARGEST);
+	    u->size, upload_part_size(s, u), BLOCKS_MAX, azure_block_max(s));
 }
 
 /* Ids of one blob must be of one length; base64 of nine digits. */

@@ -166,9 +166,8 @@ join(const struct pair *p, size_t n, bool query, struct text *t,
 	}
 }
 
-/* "2015-04-05" as a number; 0: it is no version. */
-static unsigned
-version_number(const char *v)
+unsigned
+azure_version_number(const char *v)
 {
 	static const char shape[] = "dddd-dd-dd";
 	unsigned n = 0;
@@ -292,7 +291,7 @@ make(const struct azure_sas *s, struct made *m)
 	    : version_id          ? "bv"
 				  : "b";
 	m->snapshot = snapshot ? s->snapshot : s->version_id;
-	m->version = version_number(s->version);
+	m->version = azure_version_number(s->version);
 	text_str(&t[0], "/blob/");
 	text_str(&t[0], s->account);
 	text_char(&t[0], '/');

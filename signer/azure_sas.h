@@ -38,6 +38,8 @@ struct azure_sas {
 	size_t signed_query_n;
 };
 
+/* sv as a number: "2015-04-05" is 20150405. 0: it is no version. */
+unsigned azure_version_number(const char *sv);
 /*
  * Append the query without '?' to out; *why_out (may be NULL) is the string to
  * sign, malloc'd. -EINVAL: unknown permission letter, sv that is no date or too

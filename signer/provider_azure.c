@@ -39,6 +39,8 @@ static void
 check_fields(struct storage *s, struct problem *p)
 {
 	const char *tier = s->text[ST_ACCESS_TIER];
+	const char *sv = s->text[ST_SAS_VERSION];
+	int64_t most = azure_block_max(s);
 
 	if (s->text[ST_CONTAINER] == NULL)
 		s->text[ST_CONTAINER] = xstrdup("edgehaul");
@@ -60,10 +62,19 @@ check_fields(struct storage *s, struct problem *p)
 			    "Write BlockBlob, or leave it out.",
 			    "Uploads are block blobs.");
 	if (s->part_size == 0)
-		s->part_size = 64 << 20;
-	else if (s->part_size > 4000LL << 20)
-		problem_field(p, "/partSize", "Use 4000 MiB or less.",
+		s->part_size = most < 64 << 20 ? most : 64 << 20;
+	else if (s->part_size > most)
+		problem_field(p, "/partSize",
+		    "4000 MiB, 100 MiB with a sasVersion before 2019-12-12, "
+		    "4 MiB before 2016-05-31.",
 		    "A block cannot be larger.");
+	if (sv != NULL &&
+	    azure_version_number(sv) <
+		(s->text[ST_CONNECTION_STRING] != NULL ? 20150405u : 20181109u))
+		problem_field(p, "/sasVersion",
+		    "Leave it out, or write one from 2015-04-05 on; with "
+		    "clientId from 2018-11-09 on.",
+		    "There is no such version.");
 }
 
 static void

@@ -160,6 +160,24 @@ test_azure_type(void **state)
 	bad(TYPED("AppendBlob"), "/headers/x-ms-blob-type");
 }
 
+/* What a version of the service takes is known before the first upload. */
+static void
+test_azure_version(void **state)
+{
+	struct storage *s = good(AZ("") ",\"sasVersion\":\"2015-04-05\"}");
+
+	assert_int_equal(s->part_size, 4 << 20);
+	storage_free(s);
+	s = good(AZ("") ",\"sasVersion\":\"2018-11-09\"}");
+	assert_int_equal(s->part_size, 64 << 20);
+	storage_free(s);
+	bad(AZ("") ",\"sasVersion\":\"2018-11-09\",\"partSize\":104857601}",
+	    "/partSize");
+	bad(AZ("") ",\"sasVersion\":\"2014-02-14\"}", "/sasVersion");
+	bad(AZ("") ",\"sasVersion\":\"latest\"}", "/sasVersion");
+	bad(CLIENT ",\"sasVersion\":\"2015-04-05\"}", "/sasVersion");
+}
+
 /* However many blocks the service takes, the list is one that agents take. */
 static void
 test_azure_list(void **state)
@@ -191,6 +209,7 @@ main(void)
 		cmocka_unit_test(test_azure_strings),
 		cmocka_unit_test(test_azure_authority),
 		cmocka_unit_test(test_azure_type),
+		cmocka_unit_test(test_azure_version),
 		cmocka_unit_test(test_azure_list),
 	};
 
