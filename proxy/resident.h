@@ -13,11 +13,14 @@
 #include <stdint.h>
 
 struct resident {
-	void *map; /* never touched: only addresses to ask about */
+	bool counts; /* cachestat() answers for this file */
+	void *map;   /* never touched: only addresses to ask about */
 	uint64_t size;
 };
 
 void resident_init(struct resident *r, int fd, uint64_t size);
+/* As on kernels that have no cachestat(); for tests as well. */
+void resident_init_before(struct resident *r, int fd, uint64_t size);
 void resident_fini(struct resident *r);
 bool resident_has(const struct resident *r, int fd, uint64_t off, uint64_t n);
 
