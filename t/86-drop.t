@@ -119,14 +119,15 @@ spit($p->conf, slurp($p->conf) =~ s/^drop_keys.*\n//mr);
 
 # ---- as a service: what is still written is left alone --------------------
 
+spit($p->conf, slurp($p->conf) =~ s/^drop_interval = .*/drop_interval = 1 s/mr);
 my $pid = $p->start('drop', '--watch', $drop);
 my $bytes = Edgehaul::Publisher::bytes('slow', 400_000);
 spit("$drop/slow.bin.minisig", $fw->sign($bytes, 'product:cam-x version:3.0.0'));
 open my $fh, '>:raw', "$drop/slow.bin" or die;
 $fh->autoflush(1);
-for my $i (0 .. 7) { # never the same at two looks
-	print $fh substr $bytes, $i * 50_000, 50_000;
-	Time::HiRes::sleep(0.1);
+for my $i (0 .. 39) { # never the same at two looks, though this may be slow
+	print $fh substr $bytes, $i * 10_000, 10_000;
+	Time::HiRes::sleep(0.06);
 }
 close $fh;
 is(word('slow.bin', 'refused'), '', 'not refused while it was written');
@@ -143,6 +144,7 @@ ok(wait_for(sub { word('late.bin', 'taken') }), 'and is taken later');
 kill 'TERM', $pid;
 waitpid $pid, 0;
 is($? >> 8, 0, 'SIGTERM ends it');
+spit($p->conf, slurp($p->conf) =~ s/^drop_interval = .*/drop_interval = 150 ms/mr);
 is_deeply([glob "$p->{dir}/state/drop/*"], [], 'no copies are left');
 
 # ---- mounted by s3fs ------------------------------------------------------
