@@ -18,6 +18,7 @@
 #include "gateway.h"
 #include "json.h"
 #include "problem.h"
+#include "running.h"
 #include "store_world.h"
 #include "token.h"
 #include "xalloc.h"
@@ -453,10 +454,123 @@ test_gateway_doc(void **state)
 	}
 }
 
+/* ---- what devices run ---------------------------------------------------- */
+
+struct telling {
+	const char *gateway, *at;
+	int from, to; /* devices d FROM to d TO - 1 */
+	int64_t max;
+	int accepted, dropped;
+};
+
+static int
+tell(struct store_txn *t, void *arg)
+{
+	struct telling *w = arg;
+	struct running r;
+	int rc = 0;
+
+	running_begin(&r, t, "acme", w->gateway, w->max);
+	for (int i = w->from; rc == 0 && i < w->to; i++) {
+		char device[16];
+		cJSON *row = cJSON_CreateObject();
+
+		snprintf(device, sizeof(device), "d%05d", i);
+		json_add_text(row, "reportedAt", w->at);
+		rc = running_put(&r, device, row);
+		cJSON_Delete(row);
+	}
+	if (rc == 0)
+		rc = running_end(&r);
+	w->accepted = r.accepted;
+	w->dropped = r.dropped;
+	return rc;
+}
+
+static void
+expect_told(struct store *s, struct telling w, int accepted, int dropped)
+{
+	assert_int_equal(store_update(s, tell, &w), 0);
+	assert_int_equal(w.accepted, accepted);
+	assert_int_equal(w.dropped, dropped);
+}
+
+static int
+delete_gateway(struct store_txn *t, void *arg)
+{
+	return running_delete_gateway(t, "acme", arg);
+}
+
+#define OLD "2026-01-01T00:00:00Z"
+#define NEW "2026-03-01T00:00:00Z"
+#define BETWEEN 1769904000 /* 2026-02-01 */
+
+static void
+test_running_bounds(void **state)
+{
+	struct store *s = store_of(state);
+	char gw[] = "a";
+
+	expect_told(s, (struct telling){ "a", NEW, 0, 3, 5 }, 3, 0);
+	expect_told(s, (struct telling){ "b", NEW, 0, 3, 5 }, 2, 1);
+	/* Those that are known are still told. */
+	expect_told(s, (struct telling){ "a", NEW, 0, 4, 5 }, 3, 1);
+	/* "a" is no prefix of "ab". */
+	expect_told(s, (struct telling){ "ab", NEW, 0, 1, 6 }, 1, 0);
+	assert_int_equal(store_update(s, delete_gateway, gw), 0);
+	expect_told(s, (struct telling){ "c", NEW, 0, 9, 6 }, 3, 6);
+	expect_told(s, (struct telling){ "ab", NEW, 0, 1, 6 }, 1, 0);
+}
+
+#ifndef WORLD_PG /* many rows, and nothing of a database */
+static void
+test_running_of_one(void **state)
+{
+	struct store *s = store_of(state);
+
+	expect_told(s,
+	    (struct telling){ "a", NEW, 0, RUNNING_GATEWAY_MAX - 1, 1 << 20 },
+	    RUNNING_GATEWAY_MAX - 1, 0);
+	expect_told(s,
+	    (struct telling){ "a", NEW, RUNNING_GATEWAY_MAX - 2,
+		RUNNING_GATEWAY_MAX + 2, 1 << 20 },
+	    2, 2);
+	expect_told(s, (struct telling){ "b", NEW, 0, 1, 1 << 20 }, 1, 0);
+}
+
+#endif
+
+/* More than a page of each, and rows of a version that did not count them. */
+static void
+test_running_age(void **state)
+{
+	struct store *s = store_of(state);
+	struct row tenant = { KIND_TENANT, "acme", "", "{}" };
+	struct row uncounted = { KIND_RUNNING, "acme", "0/d", "{}" };
+	uint64_t n;
+
+	assert_int_equal(store_update(s, put_row, &tenant), 0);
+	assert_int_equal(store_update(s, put_row, &uncounted), 0);
+	expect_told(s, (struct telling){ "a", OLD, 0, 1500, 9999 }, 1500, 0);
+	expect_told(s, (struct telling){ "b", NEW, 0, 1500, 9999 }, 1500, 0);
+	expect_told(s, (struct telling){ "a", NEW, 100, 200, 9999 }, 100, 0);
+	expect_told(s, (struct telling){ "c", NEW, 0, 1, 3001 }, 0, 1);
+	assert_int_equal(running_age(s, BETWEEN, &n), 0);
+	assert_int_equal(n, 1401); /* the one without a time, too */
+	expect_told(s, (struct telling){ "c", NEW, 0, 9, 1603 }, 3, 6);
+	assert_int_equal(running_age(s, BETWEEN, &n), 0);
+	assert_int_equal(n, 0);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		world_test(test_running_bounds),
+#ifndef WORLD_PG
+		world_test(test_running_of_one),
+#endif
+		world_test(test_running_age),
 		world_test(test_rows),
 		world_test(test_scan),
 		world_test(test_threads),
