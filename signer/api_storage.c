@@ -66,7 +66,35 @@ show(struct api_call *c, const char *name, const cJSON *row, cJSON **out)
 
 /* ---- reading ------------------------------------------------------------- */
 
+/* Nothing was asked of the store yet: a wrong key is not known of. */
+static void
+add_untested(cJSON *shown, const char *name)
+{
+	cJSON *o = cJSON_AddObjectToObject(shown, "status");
+	char *hint = xasprintf(
+	    "POST /v1/storages/%s/test tells whether it works.", name);
+
+	cJSON_AddNullToObject(o, "ok");
+	json_add_text(o, "hint", hint);
+	free(hint);
+}
+
+static int
+add_status(struct store_txn *t, const struct api_call *c, const char *name,
+    cJSON *shown)
+{
+	cJSON *status;
+	int rc = store_get_json(t, KIND_STATUS, c->who.tenant, name, &status);
+
+	if (rc == 0)
+		cJSON_AddItemToObject(shown, "status", status);
+	else if (rc == -ENOENT)
+		add_untested(shown, name);
+	return rc == -ENOENT ? 0 : rc;
+}
+
 struct list {
+	struct store_txn *t;
 	struct api_call *c;
 	cJSON *items;
 };
@@ -86,47 +114,24 @@ on_listed(const char *id, const char *doc, size_t n, void *arg)
 		json_add_text(shown, "error",
 		    "It cannot be unsealed: the key is another one. Set it "
 		    "anew.");
+		rc = 0;
+	} else {
+		rc = add_status(l->t, l->c, id, shown);
 	}
 	cJSON_AddItemToArray(l->items, shown);
 	cJSON_Delete(row);
-	return 0;
+	return rc;
 }
 
 static int
 list_storages(struct store_txn *t, struct api_call *c)
 {
-	struct list l = { .c = c };
+	struct list l = { .t = t, .c = c };
 
 	c->answer = cJSON_CreateObject();
 	l.items = cJSON_AddArrayToObject(c->answer, "items");
 	return store_scan(
 	    t, KIND_STORAGE, c->who.tenant, c->after, on_listed, &l);
-}
-
-/* Nothing was asked of the store yet: a wrong key is not known of. */
-static void
-add_untested(struct api_call *c, const char *name)
-{
-	cJSON *o = cJSON_AddObjectToObject(c->answer, "status");
-	char *hint = xasprintf(
-	    "POST /v1/storages/%s/test tells whether it works.", name);
-
-	cJSON_AddNullToObject(o, "ok");
-	json_add_text(o, "hint", hint);
-	free(hint);
-}
-
-static int
-add_status(struct store_txn *t, struct api_call *c, const char *name)
-{
-	cJSON *status;
-	int rc = store_get_json(t, KIND_STATUS, c->who.tenant, name, &status);
-
-	if (rc == 0)
-		cJSON_AddItemToObject(c->answer, "status", status);
-	else if (rc == -ENOENT)
-		add_untested(c, name);
-	return rc == -ENOENT ? 0 : rc;
 }
 
 /* What was found out of the storage as it was tells nothing of the new one. */
@@ -151,7 +156,7 @@ get_storage(struct store_txn *t, struct api_call *c)
 		return rc;
 	rc = show(c, c->param[0], row, &c->answer);
 	if (rc == 0)
-		rc = add_status(t, c, c->param[0]);
+		rc = add_status(t, c, c->param[0], c->answer);
 	if (rc == 0)
 		api_etag(c, row_version(row));
 	cJSON_Delete(row);
@@ -521,7 +526,7 @@ after_set(struct api_call *c)
 	if (status != NULL)
 		cJSON_AddItemToObject(c->answer, "status", status);
 	else
-		add_untested(c, t.name);
+		add_untested(c->answer, t.name);
 }
 
 #define ADMIN (ROLE_ADMIN | ROLE_ROOT)

@@ -128,6 +128,9 @@ problem(call('PUT', '/v1/storages/x', content => '{"type":', headers =>
 is(call('GET', '/v1/storages/bad')->{status}, 404, 'nothing was made of it');
 is_deeply([map { $_->{name} } @{ call('GET', '/v1/storages')->{json}{items} }],
     ['default', 's3'], 'the list');
+is_deeply([map { $_->{status} } @{ call('GET', '/v1/storages')->{json}{items} }],
+    [map { call('GET', "/v1/storages/$_")->{json}{status} } 'default', 's3'],
+    'with the status of each');
 
 # A storage service of Azure as its portal hands it out.
 my $key = 'ZWRnZS11cGxvYWQtc2lnbmVyLWZha2UtYWNjb3VudC1rZXktMSE=';
