@@ -333,11 +333,11 @@ basic_fits(const char *user, const char *password, const char *base64)
 	if (text[n - 1] != '=') /* some leave the padding out */
 		while (n % 4 != 0)
 			text[n++] = '=';
+	if (n % 4 != 0)
+		return false;
 	while (pad < 2 && text[n - 1 - pad] == '=')
 		pad++;
-	len = n % 4 != 0
-	    ? -1
-	    : EVP_DecodeBlock(got, (const unsigned char *)text, (int)n);
+	len = EVP_DecodeBlock(got, (const unsigned char *)text, (int)n);
 	fits =
 	    len >= 0 && same_secret(got, (size_t)len - pad, want, strlen(want));
 	OPENSSL_cleanse(got, sizeof(got));

@@ -160,7 +160,8 @@ wrap(char *name, const char *p, size_t n, unsigned most)
 	struct reading r;
 	char *form;
 
-	if (memmem(p, n, "\n--b 0", 6) != NULL ||
+	if ((n >= 5 && memcmp(p, "--b 0", 5) == 0) ||
+	    memmem(p, n, "\n--b 0", 6) != NULL ||
 	    memmem(p, n, "\n\r--b 0", 7) != NULL)
 		return;
 	form = xmalloc(head_n + n + tail_n);

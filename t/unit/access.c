@@ -72,6 +72,9 @@ test_basic(void **state)
 	assert_false(fits(a, "Basic Y2FtOnBhOnNzLCAid29yZABBBB", 0, &stale));
 	assert_false(fits(a, "Basic Y2FtOnBhOnNz", 0, &stale));
 	assert_false(fits(a, "Basic ", 0, &stale));
+	assert_false(fits(a, "Basic =", 0, &stale));
+	assert_false(fits(a, "Basic ==", 0, &stale));
+	assert_false(fits(a, "Basic ====", 0, &stale));
 	assert_false(fits(a, "Basic !", 0, &stale));
 	assert_false(fits(a, "Bearer x", 0, &stale));
 	access_free(a);
