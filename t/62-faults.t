@@ -218,9 +218,11 @@ SKIP: {
 	unlike($gw->proxy->log, qr/a change failed/,
 		'no row ever failed for want of room');
 	is($gw->unbalanced, '', 'the ledger balances');
-	my ($rc, $left) = drain($gw, '-g', '-n', 400);
+	# The more rows a commit has, the more fit: a slow machine has fewer.
+	my $many = $n - 1 < 400 ? $n - 1 : 400;
+	my ($rc, $left) = drain($gw, '-g', '-n', $many);
 	is($rc, 0, 'uploads can be taken out');
-	cmp_ok(scalar(keys %$left), '>=', 400, 'many of them');
+	cmp_ok(scalar(keys %$left), '>=', $many, 'many of them');
 	ok(wait_for(sub {
 		my $r = $gw->put('/upload/cam-1/again', 'again');
 		return $r && $r->{status} == 201;
