@@ -78,6 +78,10 @@ SKIP: {
 	like($set->{hint}, qr{POST /v1/storages/fresh/test}, 'but how to find out');
 	is_deeply($s->rest('GET', '/v1/storages/fresh')->{json}{status}, $set, 'until it is done');
 	is($s->rest('POST', '/v1/storages/fresh/test')->{json}{ok}, JSON::PP::true(), 'which tells');
+	my %listed = map { ($_->{name} => $_->{status}{ok}) }
+	    @{ $s->rest('GET', '/v1/storages')->{json}{items} };
+	is($listed{fresh}, JSON::PP::true(), 'so does the list of all');
+	is($listed{class}, JSON::PP::false(), 'of each');
 	my $st = $f->tested('notls', %doc, endpoint => $doc{endpoint} =~ s/http:/https:/r);
 	like($st->{hint}, qr/No TLS is spoken.*allowHttp/, 'https to a port without TLS');
 
