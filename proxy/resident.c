@@ -53,12 +53,22 @@ resident_init_before(struct resident *r, int fd, uint64_t size)
 		r->map = map;
 }
 
+/* Of a layer above another file system (overlayfs) it tells of pages that
+ * nobody uses: what was read just now is not there. */
+static bool
+can_count(int fd)
+{
+	uint64_t cached;
+	char octet;
+
+	return pread(fd, &octet, 1, 0) == 1 && count_pages(fd, 0, 1, &cached) &&
+	    cached == 1;
+}
+
 void
 resident_init(struct resident *r, int fd, uint64_t size)
 {
-	uint64_t cached;
-
-	if (size == 0 || !count_pages(fd, 0, 1, &cached)) {
+	if (size == 0 || !can_count(fd)) {
 		resident_init_before(r, fd, size);
 		return;
 	}

@@ -18,6 +18,7 @@ struct resident {
 	uint64_t size;
 };
 
+/* Reads an octet: not on a loop. */
 void resident_init(struct resident *r, int fd, uint64_t size);
 /* As on kernels that have no cachestat(); for tests as well. */
 void resident_init_before(struct resident *r, int fd, uint64_t size);

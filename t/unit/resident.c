@@ -78,9 +78,9 @@ test_counted(void **state)
 	resident_init(&r, fd, SIZE);
 	if (!r.counts) {
 		print_message("# kernel: no cachestat()\n");
-		skip();
+	} else {
+		check(fd, &r);
 	}
-	check(fd, &r);
 	resident_fini(&r);
 	close(fd);
 	unlink(path);
