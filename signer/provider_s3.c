@@ -26,6 +26,7 @@
 
 /* The smallest part that S3 takes. */
 #define PART_MIN (5 << 20)
+#define CAPITALS "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 #define SHA256_HEADER "x-amz-checksum-sha256"
 
 struct s3 {
@@ -51,9 +52,8 @@ bucket_ok(const char *b)
 	size_t n = strlen(b);
 
 	return n >= 3 && n <= 63 &&
-	    strspn(b,
-		"abcdefghijklmnopqrstuvwxyz0123456789.-_"
-		"ABCDEFGHIJKLMNOPQRSTUVWXYZ") == n &&
+	    strspn(b, "abcdefghijklmnopqrstuvwxyz0123456789.-_" CAPITALS) ==
+	    n &&
 	    strstr(b, "..") == NULL && b[0] != '.' && b[0] != '-';
 }
 
@@ -68,6 +68,17 @@ region_ok(const char *r)
 		"ABCDEFGHIJKLMNOPQRSTUVWXYZ.") == n;
 }
 
+/* Can it stand in a host's name? Old buckets have capitals, and dots do not fit
+ * the certificate. */
+static bool
+is_label(const char *b)
+{
+	size_t n = strlen(b);
+
+	return strspn(b, "abcdefghijklmnopqrstuvwxyz0123456789-") == n &&
+	    b[0] != '-' && b[n - 1] != '-';
+}
+
 /* Virtual-host style: wanted, or AWS and the certificate fits the name. */
 static bool
 is_virtual(const struct storage *s, const struct endpoint *e)
@@ -76,8 +87,8 @@ is_virtual(const struct storage *s, const struct endpoint *e)
 
 	if (a != NULL)
 		return strcasecmp(a, "virtual") == 0;
-	return s->text[ST_ENDPOINT] == NULL &&
-	    strchr(s->text[ST_BUCKET], '.') == NULL && !endpoint_is_address(e);
+	return s->text[ST_ENDPOINT] == NULL && is_label(s->text[ST_BUCKET]) &&
+	    !endpoint_is_address(e);
 }
 
 static void
@@ -172,6 +183,11 @@ s3_check(struct storage *s, struct problem *p)
 	if (virtual && endpoint_is_address(&x->bucket.endpoint)) {
 		problem_field(p, "/addressing", "Use path.",
 		    "An IP address can have no bucket before it.");
+		return;
+	}
+	if (virtual && strpbrk(bucket, CAPITALS "_") != NULL) {
+		problem_field(p, "/addressing", "Use path.",
+		    "Hosts' names have no capitals and underlines.");
 		return;
 	}
 	bucket_place(

@@ -70,6 +70,11 @@ test_s3(void **state)
 	    "[::1]:9000");
 	has_host("{\"type\":\"s3\",\"bucket\":\"a.b\"," KEYS "}",
 	    "s3.us-east-1.amazonaws.com");
+	has_host("{\"type\":\"s3\",\"bucket\":\"Old_Bucket\"," KEYS "}",
+	    "s3.us-east-1.amazonaws.com");
+	bad("{\"type\":\"s3\",\"bucket\":\"Old_Bucket\"," KEYS
+	    ",\"addressing\":\"virtual\"}",
+	    "/addressing");
 	bad(S3 ",\"endpoint\":\"http://minio\"}", "/endpoint");
 	bad(S3 ",\"endpoint\":\"https://u@minio\"}", "/endpoint");
 	bad(S3 ",\"endpoint\":\"https://x?y\"}", "/endpoint");
