@@ -82,6 +82,17 @@ check_account(struct storage *s, struct gcs *x, struct problem *p)
 		    "Its private_key is no RSA key of 2048 bits or more.");
 }
 
+static bool
+bucket_ok(const char *b)
+{
+	size_t n = strlen(b);
+
+	return n >= 3 && n <= 222 &&
+	    strspn(b, "abcdefghijklmnopqrstuvwxyz0123456789-_.") == n &&
+	    strstr(b, "..") == NULL && b[0] != '.' && b[0] != '-' &&
+	    b[n - 1] != '.';
+}
+
 static void
 check_place(struct storage *s, struct gcs *x, struct problem *p)
 {
@@ -95,9 +106,15 @@ check_place(struct storage *s, struct gcs *x, struct problem *p)
 		return;
 	}
 	bucket_endpoint(&x->bucket, s, ENDPOINT, p);
-	if (bucket != NULL && strpbrk(bucket, "/?# %\\") != NULL)
-		problem_field(
-		    p, "/bucket", NULL, "This is no name of a bucket.");
+	if (cname && s->text[ST_ENDPOINT] == NULL)
+		problem_field(p, "/endpoint", "For example https://BUCKET.",
+		    "With cname the host that stands for the bucket is "
+		    "needed.");
+	if (bucket != NULL && !bucket_ok(bucket))
+		problem_field(p, "/bucket",
+		    "A bucket has 3 to 222 lower-case letters, digits, dots, "
+		    "dashes and underlines.",
+		    "This is no name of a bucket.");
 	if (bucket != NULL && p->status == 0)
 		bucket_place(&x->bucket, bucket,
 		    virtual     ? BUCKET_VIRTUAL

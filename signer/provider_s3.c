@@ -146,6 +146,44 @@ check_role(struct storage *s, struct s3 *x, struct problem *p)
 	free(uri);
 }
 
+/* The region that a host of AWS names, "s3.REGION.amazonaws.com"; malloc'd, or
+ * NULL. */
+static char *
+region_of(const char *host)
+{
+	const char *end = strstr(host, ".amazonaws.com");
+
+	if (strncmp(host, "s3.", 3) != 0 || end == NULL || end <= host + 3 ||
+	    memchr(host + 3, '.', (size_t)(end - host - 3)) != NULL)
+		return NULL;
+	return xstrndup(host + 3, (size_t)(end - host - 3));
+}
+
+/* What is easily mixed up in an endpoint: the region, and the bucket. */
+static void
+check_given(struct storage *s, struct s3 *x)
+{
+	const char *host = x->bucket.endpoint.host;
+	const char *bucket = s->text[ST_BUCKET];
+	size_t n = bucket != NULL ? strlen(bucket) : 0;
+	char *region = region_of(host);
+
+	if (region != NULL && s->text[ST_REGION] == NULL) {
+		s->text[ST_REGION] = region;
+		x->region = region;
+		region = NULL;
+	} else if (region != NULL && strcmp(region, x->region) != 0) {
+		storage_warn(s, "endpoint is in %s, and region is %s", region,
+		    x->region);
+	}
+	free(region);
+	if (n > 0 && strncmp(host, bucket, n) == 0 && host[n] == '.')
+		storage_warn(s,
+		    "endpoint begins with the bucket's name: leave it out "
+		    "there, else objects go below %s/ of the bucket",
+		    bucket);
+}
+
 static void
 s3_check(struct storage *s, struct problem *p)
 {
@@ -176,6 +214,8 @@ s3_check(struct storage *s, struct problem *p)
 	own = aws_endpoint(x->region);
 	bucket_endpoint(&x->bucket, s, own, p);
 	free(own);
+	if (p->status == 0 && s->text[ST_ENDPOINT] != NULL)
+		check_given(s, x);
 	check_role(s, x, p);
 	if (p->status != 0 || bucket == NULL)
 		return;

@@ -117,6 +117,49 @@ test_s3(void **state)
 	bad(S3 ",\"headers\":{\"Content-MD5\":\"c\"}}", "/headers/Content-MD5");
 }
 
+/* What people write into an endpoint. */
+static void
+test_s3_endpoint(void **state)
+{
+	struct storage *s =
+	    good(S3 ",\"endpoint\":\"https://s3.eu-west-1.amazonaws.com\"}");
+
+	assert_string_equal(s->text[ST_REGION], "eu-west-1");
+	assert_int_equal(cJSON_GetArraySize(s->warnings), 0);
+	storage_free(s);
+	has_warnings(S3 ",\"region\":\"eu-west-2\",\"endpoint\":"
+			"\"https://s3.eu-west-1.amazonaws.com\"}",
+	    1);
+	has_warnings(S3 ",\"endpoint\":\"https://s3.amazonaws.com\"}", 0);
+	has_warnings(S3 ",\"endpoint\":\"https://bkt.s3.example.com\"}", 1);
+}
+
+static void
+test_gcs(void **state)
+{
+	static const char *const wrong[] = { "{\"bucket\":\"..\"}",
+		"{\"bucket\":\"gs://bkt\"}", "{\"bucket\":\"Bkt\"}",
+		"{\"addressing\":\"cname\"}" };
+	static const char *const at[] = { "/bucket", "/bucket", "/bucket",
+		"/endpoint" };
+
+	for (size_t i = 0; i < 4; i++) {
+		char *account = gcs_doc("");
+		cJSON *doc = json(account), *more = json(wrong[i]);
+		char *line;
+
+		cJSON_DeleteItemFromObject(doc, more->child->string);
+		cJSON_AddItemToObject(doc, more->child->string,
+		    cJSON_Duplicate(more->child, true));
+		line = json_line(doc);
+		bad(line, at[i]);
+		free(line);
+		free(account);
+		cJSON_Delete(more);
+		cJSON_Delete(doc);
+	}
+}
+
 /* Empty texts and nulls stand for what is not there, whatever the field. */
 static void
 test_absent(void **state)
@@ -438,6 +481,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_s3),
+		cmocka_unit_test(test_s3_endpoint),
+		cmocka_unit_test(test_gcs),
 		cmocka_unit_test(test_absent),
 		cmocka_unit_test(test_certificate),
 		cmocka_unit_test(test_secrets),
