@@ -166,6 +166,7 @@ upload_free(struct spool_upload *u)
 	struct incoming *in = u->in;
 
 	in->reserved -= u->reserved;
+	in->written_live -= u->written;
 	pthread_mutex_lock(&in->mutex);
 	in->live--;
 	pthread_mutex_unlock(&in->mutex);
@@ -425,6 +426,14 @@ uint64_t
 incoming_reserved(const struct incoming *in)
 {
 	return in->reserved;
+}
+
+uint64_t
+incoming_to_write(const struct incoming *in)
+{
+	uint64_t written = in->written_live; /* with footers */
+
+	return written < in->reserved ? in->reserved - written : 0;
 }
 
 unsigned

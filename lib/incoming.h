@@ -30,6 +30,7 @@ struct incoming_options {
 	void (*on_durable)(uint64_t seq, struct spool_item *item, void *arg);
 	void *arg;
 	atomic_bool *read_only; /* set when the disk said EROFS */
+	atomic_ullong *written; /* octets written are added here */
 	void (*on_behind)(bool behind, void *arg); /* as in spool_options */
 	void *behind_arg;
 };
@@ -53,6 +54,8 @@ void incoming_abort(struct spool_upload *u);
 struct spool_item incoming_item_copy(const struct spool_item *from);
 
 /* Octets that uploads in hand have reserved (declared size, or what came). */
+/* Of these, octets that are not on the disk yet. */
+uint64_t incoming_to_write(const struct incoming *in);
 uint64_t incoming_reserved(const struct incoming *in);
 /* Uploads begun and not yet freed. */
 unsigned incoming_live(struct incoming *in);

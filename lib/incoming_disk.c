@@ -76,6 +76,8 @@ write_iov(struct spool_upload *u, struct iovec *v, int n)
 		if (w == 0)
 			return -EIO;
 		u->written += (uint64_t)w;
+		*u->in->opt.written += (uint64_t)w;
+		u->in->written_live += (uint64_t)w;
 		while (n > 0 && (size_t)w >= v->iov_len) {
 			w -= (ssize_t)v->iov_len;
 			v++;

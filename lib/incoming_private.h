@@ -89,8 +89,9 @@ struct incoming {
 	struct repeat *repeat;
 	struct event *wake;
 	int efd;
-	uint64_t reserved; /* the loop's */
-	size_t held;       /* the loop's */
+	uint64_t reserved;          /* the loop's */
+	atomic_ullong written_live; /* octets of uploads not yet freed */
+	size_t held;                /* the loop's */
 	struct thread *threads;
 	pthread_mutex_t mutex;     /* guards what follows */
 	SLIST_HEAD(, thread) idle; /* who came last is first */

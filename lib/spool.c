@@ -234,20 +234,29 @@ look_if_read_only(struct spool *sp, bool told)
 	sp->read_only = sp->told_read_only = false;
 }
 
+void
+spool_measure_disk(struct spool *sp)
+{
+	uint64_t written = sp->written;
+	struct statvfs fs;
+
+	if (fstatvfs(sp->l.root, &fs) != 0)
+		return;
+	sp->disk_written = written; /* some of it may count twice, not never */
+	sp->disk_free = (uint64_t)fs.f_bavail * fs.f_frsize;
+	sp->disk_total = (uint64_t)fs.f_blocks * fs.f_frsize;
+	/* Some file systems have no fixed number of inodes. */
+	sp->inodes_free = fs.f_files == 0 ? UINT64_MAX : fs.f_favail;
+	look_if_read_only(sp, (fs.f_flag & ST_RDONLY) != 0);
+}
+
 /* On the index thread, once a second. */
 static void
 on_tick(bool changed, void *arg)
 {
 	struct spool *sp = arg;
-	struct statvfs fs;
 
-	if (fstatvfs(sp->l.root, &fs) == 0) {
-		sp->disk_free = (uint64_t)fs.f_bavail * fs.f_frsize;
-		sp->disk_total = (uint64_t)fs.f_blocks * fs.f_frsize;
-		/* Some file systems have no fixed number of inodes. */
-		sp->inodes_free = fs.f_files == 0 ? UINT64_MAX : fs.f_favail;
-		look_if_read_only(sp, (fs.f_flag & ST_RDONLY) != 0);
-	}
+	spool_measure_disk(sp);
 	if (changed)
 		spool_measure_index(sp);
 	stop_if_damaged(sp);
@@ -363,6 +372,7 @@ open_writer(struct spool *sp)
 		.on_durable = on_durable,
 		.arg = sp,
 		.read_only = &sp->read_only,
+		.written = &sp->written,
 		.on_behind = sp->opt.on_behind,
 		.behind_arg = sp->opt.behind_arg };
 	int rc = recover_empty_incoming(&sp->l);

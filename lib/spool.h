@@ -261,9 +261,13 @@ void spool_prepare_names(struct spool *sp);
 /* End an upload as evicted unless it is being sent: -EBUSY. */
 void spool_evict(
     struct spool *sp, uint64_t seq, const char *why, spool_fn fn, void *arg);
-/* Evict the oldest that are not being sent, until octets are free or 256 are
- * gone. *freed: how many octets that was. */
-void spool_evict_oldest(struct spool *sp, uint64_t octets,
+/*
+ * Evict the oldest that are not being sent, so that an upload of size octets
+ * has room, with some to spare; at most 256 of them. freed: how many octets
+ * that was; 0: nothing lacks, or all that waits would not be enough, and then
+ * none of it goes.
+ */
+void spool_make_room(struct spool *sp, uint64_t size,
     void (*fn)(int rc, uint64_t freed, void *arg), void *arg);
 
 /* End as expired what waits for longer than max_age_ms, by clocks that can be

@@ -20,8 +20,9 @@
 struct evict_job {
 	struct index_job job;
 	struct spool *sp;
-	uint64_t octets, freed; /* evict until so many are free, or */
-	int64_t max_age_ms;     /* expire what is older; 0: evict */
+	uint64_t octets, files; /* evict until so many have gone, or */
+	uint64_t freed;
+	int64_t max_age_ms; /* expire what is older; 0: evict */
 	struct spool_item gone[MANY];
 	size_t n;
 	void (*fn)(int rc, uint64_t freed, void *arg);
@@ -52,7 +53,9 @@ on_row(uint64_t seq, struct row *r, void *arg)
 	e->freed += r->item.size;
 	e->gone[e->n++] = r->item;
 	memset(&r->item, 0, sizeof(r->item));
-	return (e->max_age_ms == 0 && e->freed >= e->octets) || e->n == MANY;
+	return (e->max_age_ms == 0 && e->freed >= e->octets &&
+		   e->n >= e->files) ||
+	    e->n == MANY;
 }
 
 static const char *
@@ -91,8 +94,12 @@ static void
 settle_evict(struct index_job *j)
 {
 	struct evict_job *e = (struct evict_job *)j;
+	struct spool *sp = e->sp;
 	struct log_text dev;
+	uint64_t before;
 
+	spool_measure_disk(sp);
+	before = sp->disk_free;
 	for (size_t i = 0; j->rc == 0 && i < e->n; i++) {
 		const struct spool_item *it = &e->gone[i];
 
@@ -102,6 +109,11 @@ settle_evict(struct index_job *j)
 		    log_text(&dev, it->device, strlen(it->device)),
 		    (unsigned long long)it->size);
 	}
+	/* Some file systems free what was unlinked a little later: it must not
+	 * be asked for twice. */
+	spool_measure_disk(sp);
+	if (j->rc == 0 && sp->disk_free < before + e->freed)
+		sp->disk_free = before + e->freed;
 }
 
 static void
@@ -184,13 +196,28 @@ spool_expire(struct spool *sp, int64_t max_age_ms)
 	index_submit(sp->ix, &e->job);
 }
 
+static int
+run_nothing(struct index_txn *t, struct index_job *j)
+{
+	return 0;
+}
+
 void
-spool_evict_oldest(struct spool *sp, uint64_t octets,
+spool_make_room(struct spool *sp, uint64_t size,
     void (*fn)(int rc, uint64_t freed, void *arg), void *arg)
 {
 	struct evict_job *e = job_new(sp);
+	struct spool_lack lack;
+	struct index_state st;
 
-	e->octets = octets;
+	spool_lacks(sp, size, &lack);
+	index_snapshot(sp->ix, &st);
+	if ((lack.octets == 0 && lack.files == 0) || lack.octets > lack.held ||
+	    lack.files > st.waiting)
+		e->job = (struct index_job){ .run = run_nothing,
+			.done = on_evicted };
+	e->octets = lack.octets;
+	e->files = lack.files;
 	e->fn = fn;
 	e->arg = arg;
 	index_submit(sp->ix, &e->job);

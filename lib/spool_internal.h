@@ -51,6 +51,8 @@ struct spool {
 	bool full;     /* the loop's: hysteresis of spool_reserve() */
 	char why[128];
 	/* written by the index thread */
+	atomic_ullong written;      /* octets, since the start, and that ... */
+	atomic_ullong disk_written; /* ... at the last look at the disk */
 	atomic_ullong disk_free, disk_total, inodes_free, index_used,
 	    rows_since;        /* octets of rows added since index_used was */
 	atomic_bool read_only; /* the file system */
@@ -159,6 +161,16 @@ void spool_unlink_later(struct spool *sp, const struct spool_item *it);
 void spool_move_to_quarantine(struct spool *sp, const struct spool_item *it);
 /* Index thread: would so many octets more eat into the reserve that is kept for
  * taking rows out? */
+/* What is missing for an upload of size octets, and some more, so that room is
+ * not made for each anew; zeroes: nothing is. */
+struct spool_lack {
+	uint64_t octets, files;
+	uint64_t
+	    held; /* octets that wait or come, all of which may go in time */
+};
+void spool_lacks(struct spool *sp, uint64_t size, struct spool_lack *lack_out);
+/* On the index thread: look how much of the disk is free. */
+void spool_measure_disk(struct spool *sp);
 bool spool_index_tight(const struct spool *sp, uint64_t more);
 /* An item whose file is damaged: to quarantine, unless it is being sent (who
  * sends finds out) or there already: -EBUSY. */

@@ -21,6 +21,8 @@
 #define FAILURES_MAX 5   /* in a row; then ingest rests */
 #define FAILURES_REST_MS 5000
 #define INDEX_FULL_PERCENT 70
+#define INODES_FLOOR 256
+#define HYSTERESIS 50 /* 2 % */
 #define PER_FILE 512  /* footer, counted with the body */
 #define ROW_USUAL 512 /* octets of a row, of an upload not yet named */
 
@@ -45,7 +47,7 @@ no_room(struct spool *sp, int rc, const char **why_out, const char *fmt,
 static uint64_t
 with_hysteresis(const struct spool *sp, uint64_t limit)
 {
-	return sp->full ? limit / 50 : 0; /* 2 % */
+	return sp->full ? limit / HYSTERESIS : 0;
 }
 
 /* Octets of the map in use, or soon: rows since it was last measured, rows to
@@ -62,10 +64,12 @@ index_claimed(struct spool *sp)
 	return n;
 }
 
+/* lack_out: what would have to go, the slack of hysteresis included. */
 static int
-check_space(struct spool *sp, uint64_t size, const char **why_out)
+check_space(struct spool *sp, uint64_t size, const char **why_out,
+    struct spool_lack *lack_out)
 {
-	uint64_t used, pending, slack, limit;
+	uint64_t used, pending, coming, slack, limit;
 	const struct add_job *a;
 	struct index_state st;
 
@@ -81,28 +85,51 @@ check_space(struct spool *sp, uint64_t size, const char **why_out)
 	}
 	pthread_mutex_unlock(&sp->mutex);
 	pending += incoming_reserved(sp->in);
+	/* What the last look at the disk could not see. */
+	coming = sp->disk_written; /* read first: it only grows, as this does */
+	coming = sp->written - coming + incoming_to_write(sp->in);
 	used = st.waiting_bytes + st.quarantined_bytes +
 	    (st.waiting + st.quarantined) * PER_FILE + pending;
+	*lack_out = (struct spool_lack){ .held = used };
 	slack = with_hysteresis(sp, sp->opt.max_size);
-	if (used + slack + size + PER_FILE > sp->opt.max_size)
+	limit = sp->opt.max_size - sp->opt.max_size / HYSTERESIS;
+	if (used + slack + size + PER_FILE > sp->opt.max_size) {
+		lack_out->octets = used + size + PER_FILE - limit;
 		return no_room(sp, -ENOSPC, why_out,
 		    "spool full used=%llu max_size=%llu", used,
 		    sp->opt.max_size);
+	}
 	slack = with_hysteresis(sp, sp->opt.free_floor);
-	if (sp->disk_free < sp->opt.free_floor + slack + size + pending)
+	limit = sp->opt.free_floor + sp->opt.free_floor / HYSTERESIS;
+	if (sp->disk_free < sp->opt.free_floor + slack + size + coming) {
+		lack_out->octets = limit + size + coming - sp->disk_free;
 		return no_room(sp, -ENOSPC, why_out,
 		    "disk full free=%llu free_floor=%llu", sp->disk_free,
 		    sp->opt.free_floor);
-	if (sp->inodes_free < 256)
+	}
+	if (sp->inodes_free < INODES_FLOOR) {
+		lack_out->files = 2 * INODES_FLOOR - sp->inodes_free;
 		return no_room(sp, -ENOSPC, why_out,
 		    "disk out of inodes free=%llu floor=%llu", sp->inodes_free,
-		    256);
+		    INODES_FLOOR);
+	}
 	limit = sp->l.index_size / 100 * INDEX_FULL_PERCENT;
 	used = index_claimed(sp);
-	if (used + with_hysteresis(sp, limit) > limit)
+	if (used + with_hysteresis(sp, limit) > limit) {
+		lack_out->files =
+		    (used + limit / HYSTERESIS - limit) / ROW_USUAL + 1;
 		return no_room(sp, -ENOSPC, why_out,
 		    "index full used=%llu limit=%llu", used, limit);
+	}
 	return 0;
+}
+
+void
+spool_lacks(struct spool *sp, uint64_t size, struct spool_lack *lack_out)
+{
+	const char *why;
+
+	check_space(sp, size, &why, lack_out);
 }
 
 const char *
@@ -151,6 +178,7 @@ spool_reserve(struct spool *sp, uint64_t size, struct spool_upload **u_out,
     const char **why_out)
 {
 	uint64_t known = size == UINT64_MAX ? 0 : size;
+	struct spool_lack lack;
 	int rc;
 
 	assert(sp->role == SPOOL_WRITER);
@@ -158,7 +186,7 @@ spool_reserve(struct spool *sp, uint64_t size, struct spool_upload **u_out,
 		return no_room(sp, -EFBIG, why_out,
 		    "upload too large size=%llu max_upload=%llu", known,
 		    sp->opt.max_upload);
-	rc = check_space(sp, known, why_out);
+	rc = check_space(sp, known, why_out, &lack);
 	if (rc == 0) {
 		if (sp->full)
 			log_info("spool has room again: taking uploads");
@@ -174,5 +202,7 @@ spool_reserve(struct spool *sp, uint64_t size, struct spool_upload **u_out,
 int
 spool_room(struct spool *sp, uint64_t size, const char **why_out)
 {
-	return check_space(sp, size, why_out);
+	struct spool_lack lack;
+
+	return check_space(sp, size, why_out, &lack);
 }

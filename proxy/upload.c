@@ -42,7 +42,7 @@
 #include "xalloc.h"
 
 #define ROOM_EACH (1 << 20) /* ask again after so many octets */
-#define EVICT_TRIES 8
+#define EVICT_TRIES 64      /* of at most 256 uploads each */
 #define NUDGE_S 1
 
 static void
@@ -323,7 +323,7 @@ on_room(int rc, void *arg)
 	if (!f->behind)
 		return;
 	f->behind = false;
-	if (--up->behind == 0)
+	if (--up->behind == 0 && !up->evicting)
 		http_request_resume(up->rq);
 }
 
@@ -369,7 +369,7 @@ on_nudge(evutil_socket_t fd, short what, void *arg)
 	struct upload *up = arg;
 	struct timeval tv = { NUDGE_S, 0 };
 
-	if (up->rq == NULL || up->behind == 0)
+	if (up->rq == NULL || up->behind == 0 || up->evicting)
 		return;
 	event_add(up->nudge, &tv);
 	if (spool_bears_more(up->px->spool))
@@ -383,7 +383,7 @@ pause_if_behind(struct upload *up)
 	struct timeval tv = { NUDGE_S, 0 };
 
 	if (up->behind == 0)
-		return 0;
+		return up->evicting;
 	if (up->nudge == NULL)
 		up->nudge = evtimer_new(up->px->base, on_nudge, up);
 	if (up->nudge != NULL && !event_pending(up->nudge, EV_TIMEOUT, NULL))
@@ -391,24 +391,59 @@ pause_if_behind(struct upload *up)
 	return 1;
 }
 
+/* The spool said rc: may others give way? */
 static bool
-has_room(struct upload *up)
+may_evict(struct upload *up, int rc)
+{
+	return rc == -ENOSPC &&
+	    up->px->conf->when_full == WHEN_FULL_DROP_OLDEST &&
+	    up->evictions++ < EVICT_TRIES;
+}
+
+static void ask_room(struct upload *up);
+
+static void
+on_more_room(int rc, uint64_t freed, void *arg)
+{
+	struct upload *up = arg;
+
+	if (!upload_came_back(up) || up->refused)
+		return;
+	up->evicting = false;
+	if (rc != 0 || freed == 0)
+		up->evictions = EVICT_TRIES; /* nothing more to give way */
+	ask_room(up);
+	if (!up->evicting && !up->refused && up->behind == 0)
+		http_request_resume(up->rq);
+}
+
+/* For the next octets of a body of unknown length. While others give way it is
+ * not read. */
+static void
+ask_room(struct upload *up)
 {
 	const char *why;
-	int rc;
+	int rc = spool_room(up->px->spool, ROOM_EACH, &why);
 
-	if (up->received > up->max) {
-		upload_stop(up, 413, "the upload is larger than max_upload",
-		    "raise [limits] max_upload, or that of its [camera]");
-		return false;
-	}
-	if (up->size != UINT64_MAX || up->received - up->asked < ROOM_EACH)
-		return true;
-	up->asked = up->received;
-	rc = spool_room(up->px->spool, ROOM_EACH, &why);
-	if (rc != 0)
+	if (rc == 0) {
+		up->evictions = 0;
+	} else if (may_evict(up, rc)) {
+		up->evicting = true;
+		up->waiting++;
+		spool_make_room(up->px->spool, ROOM_EACH, on_more_room, up);
+	} else {
 		upload_stop_full(up, rc, why);
-	return rc == 0;
+	}
+}
+
+static bool
+too_large(struct upload *up)
+{
+	if (up->received <= up->max)
+		return false;
+	upload_stop(up, 413, "the upload is larger than max_upload",
+	    "raise [limits] max_upload, or that of its [camera]");
+	return true;
 }
 
 static int
@@ -421,19 +456,24 @@ on_data(struct http_request *rq, const char *p, size_t n, void *arg)
 	if (up->refused)
 		return 0; /* what still comes is drained */
 	up->received += n;
-	if (!has_room(up))
+	if (too_large(up))
 		return 0;
 	if (up->form == NULL) {
 		upload_file_take(up->into, p, n);
-		return pause_if_behind(up);
+	} else {
+		checksum_update(up->sums, p, n);
+		rc = form_feed(up->form, p, n, &why);
+		if (rc != 0 && !up->refused)
+			upload_stop(up, -rc, why,
+			    "send multipart/form-data as RFC 7578 says, or "
+			    "the file itself by PUT");
 	}
-	checksum_update(up->sums, p, n);
-	rc = form_feed(up->form, p, n, &why);
-	if (rc != 0 && !up->refused)
-		upload_stop(up, -rc, why,
-		    "send multipart/form-data as RFC 7578 says, or the file "
-		    "itself by PUT");
-	return pause_if_behind(up);
+	if (!up->refused && !up->evicting && up->size == UINT64_MAX &&
+	    up->received - up->asked >= ROOM_EACH) {
+		up->asked = up->received;
+		ask_room(up);
+	}
+	return up->refused ? 0 : pause_if_behind(up);
 }
 
 static void
@@ -516,22 +556,15 @@ reserve(struct upload *up)
 	const char *why;
 	int rc;
 
-	if (up->form != NULL) /* each part makes its own */
-		rc = spool_room(
-		    px->spool, up->size == UINT64_MAX ? 0 : up->size, &why);
-	else
+	rc = spool_room(px->spool, need, &why);
+	if (rc == 0 && up->form == NULL) /* each part makes its own */
 		rc = upload_file_add(up, up->size, NULL, NULL, &why);
 	if (rc == 0) {
 		expect(up);
 		receive(up);
-	} else if (rc == -ENOSPC &&
-	    px->conf->when_full == WHEN_FULL_DROP_OLDEST &&
-	    up->evictions < EVICT_TRIES) {
-		up->evictions++;
+	} else if (may_evict(up, rc)) {
 		up->waiting++;
-		/* More than it needs: fullness ends with some room to spare. */
-		spool_evict_oldest(px->spool,
-		    need + (uint64_t)px->conf->max_size / 25, on_evicted, up);
+		spool_make_room(px->spool, need, on_evicted, up);
 	} else {
 		upload_stop_full(up, rc, why);
 	}

@@ -51,6 +51,7 @@ struct upload {
 	uint64_t size, received, max, asked; /* size: UINT64_MAX unknown */
 	int64_t repeat_window_ms;
 	unsigned evictions;
+	bool evicting; /* in the midst of its body */
 	int64_t t0;
 	bool refused;
 	enum name_rule rule;

@@ -1,0 +1,89 @@
+#!/usr/bin/perl
+# when_full = drop-oldest: what is full takes as few of the waiting with it as
+# can be, whatever is full, and bodies without a length are taken, too
+use strict;
+use warnings;
+use Edgehaul;
+use Test::More;
+
+require Edgehaul::Raw;
+
+my $mb = 1 << 20;
+my %conf = (spool => { max_size => '64 MB', repeat_window => '0 s',
+	when_full => 'drop-oldest' }, limits => { share => '100 %' });
+sub status { my ($box, $name, $mb_n) = @_;
+	$box->put("/upload/f/$name", substr($name . 'x' x 64, 0, 64)
+		x ($mb_n * $mb / 64))->{status} }
+
+# ---- bodies of unknown length --------------------------------------------------
+my $box = Edgehaul->gateway(signer => 'http://127.0.0.1:9', token => 't',
+	conf => \%conf);
+$box->proxy->start;
+sub chunked {
+	my ($path, $body, @headers) = @_;
+	my $c = Edgehaul::Raw->new($box->lan);
+	$c->send(join "\r\n", "POST $path HTTP/1.1", 'Host: x',
+		'Transfer-Encoding: chunked', @headers, '', '');
+	for (my $at = 0; $at < length $body; $at += 100_000) {
+		my $piece = substr $body, $at, 100_000;
+		$c->send(sprintf("%x\r\n", length $piece) . "$piece\r\n") or last;
+	}
+	$c->send("0\r\n\r\n");
+	return $c->response // {};
+}
+is(status($box, "fill-$_", 8), 201, 'fills the spool') for 1 .. 7;
+for my $i (1 .. 3) {
+	my $body = "chunked $i" . 'c' x (9 * $mb);
+	my $r = chunked("/upload/f/c$i", $body);
+	is($r->{status}, 201, 'chunked into a full spool: taken');
+	is($r->{json}{sha256}, sha256_hex($body), 'all of it');
+	my $form = join '', map { "--b\r\nContent-Disposition: form-data; "
+		. "filename=$_\r\n\r\n" . "$_$i" x (2 * $mb) . "\r\n" } qw(a b);
+	is(chunked('/upload/f/', "$form--b--\r\n",
+		'Content-Type: multipart/form-data; boundary=b')->{status}, 201,
+		'a chunked form, too');
+}
+is($box->unbalanced, '', 'the ledger balances');
+is(chunked('/upload/f/huge', 'h' x (70 * $mb))->{status}, 507,
+	'what would not fit into an empty spool is refused');
+ok(wait_for(sub { status($box, 'after', 1) == 201 }, 5),
+	'and the next one is taken');
+ok($box->proxy->stop, 'the proxy stops');
+
+# ---- a full disk, not a full spool ------------------------------------------------
+SKIP: {
+	need_root(9);
+	my $at = Edgehaul->dir('small-disk');
+	skip('kernel: cannot mount tmpfs', 9)
+	    if system("mount -t tmpfs -o size=128m tmpfs $at 2>/dev/null") != 0;
+	my $small = Edgehaul->gateway(signer => 'http://127.0.0.1:9',
+		token => 't', conf => { %conf, gateway => { state_dir => "$at/s" },
+			spool => { %{ $conf{spool} }, max_size => '1 GB',
+				index_size => '4 MB', free_floor => '40 MB' },
+			firmware => { cache_size => '1 MB' } });
+	$small->proxy->start;
+	my ($taken, $refused) = (0, 0);
+	status($small, "d-$_", 1) == 201 ? $taken++ : $refused++ for 1 .. 110;
+	my $l = $small->ledger;
+	is($refused, 0, 'a full disk: none of 110 is refused');
+	cmp_ok($l->{evicted}, '>', 20, 'others went for them');
+	ok(wait_for(sub { my $free = $small->status->{spool}{disk_free};
+		$free > 39 * $mb && $free < 46 * $mb }), 'no more than had to')
+	    or diag(json_encode($small->status->{spool}));
+	is($small->unbalanced, '', 'the ledger balances');
+	# others fill it up to the floor, beyond what we could give
+	open my $hog, '>', "$at/hog" or die;
+	print $hog 'h' x (45 * $mb);
+	close $hog;
+	ok(wait_for(sub { $small->status->{spool}{disk_free} < 40 * $mb }),
+		'others fill the disk');
+	my $before = $small->ledger;
+	is(status($small, 'x', 1), 201, 'room is made again');
+	my $gone = $small->ledger->{evicted} - $before->{evicted};
+	cmp_ok($gone, '<', 60, 'by as many as are needed');
+	unlink "$at/hog";
+	is(status($small, 'y', 1), 201, 'and goes on');
+	ok($small->proxy->stop, 'the proxy stops');
+	wait_for(sub { system("umount $at 2>/dev/null") == 0 }, 5);
+}
+finish;
