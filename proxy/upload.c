@@ -41,8 +41,7 @@
 #include "upload_private.h"
 #include "xalloc.h"
 
-#define ROOM_EACH (1 << 20) /* ask again after so many octets */
-#define EVICT_TRIES 64      /* of at most 256 uploads each */
+#define EVICT_TRIES 64 /* of at most 256 uploads each */
 #define NUDGE_S 1
 
 static void
@@ -391,51 +390,6 @@ pause_if_behind(struct upload *up)
 	return 1;
 }
 
-/* The spool said rc: may others give way? */
-static bool
-may_evict(struct upload *up, int rc)
-{
-	return rc == -ENOSPC &&
-	    up->px->conf->when_full == WHEN_FULL_DROP_OLDEST &&
-	    up->evictions++ < EVICT_TRIES;
-}
-
-static void ask_room(struct upload *up);
-
-static void
-on_more_room(int rc, uint64_t freed, void *arg)
-{
-	struct upload *up = arg;
-
-	if (!upload_came_back(up) || up->refused)
-		return;
-	up->evicting = false;
-	if (rc != 0 || freed == 0)
-		up->evictions = EVICT_TRIES; /* nothing more to give way */
-	ask_room(up);
-	if (!up->evicting && !up->refused && up->behind == 0)
-		http_request_resume(up->rq);
-}
-
-/* For the next octets of a body of unknown length. While others give way it is
- * not read. */
-static void
-ask_room(struct upload *up)
-{
-	const char *why;
-	int rc = spool_room(up->px->spool, ROOM_EACH, &why);
-
-	if (rc == 0) {
-		up->evictions = 0;
-	} else if (may_evict(up, rc)) {
-		up->evicting = true;
-		up->waiting++;
-		spool_make_room(up->px->spool, ROOM_EACH, on_more_room, up);
-	} else {
-		upload_stop_full(up, rc, why);
-	}
-}
-
 static bool
 too_large(struct upload *up)
 {
@@ -471,7 +425,7 @@ on_data(struct http_request *rq, const char *p, size_t n, void *arg)
 	if (!up->refused && !up->evicting && up->size == UINT64_MAX &&
 	    up->received - up->asked >= ROOM_EACH) {
 		up->asked = up->received;
-		ask_room(up);
+		upload_ask_room(up);
 	}
 	return up->refused ? 0 : pause_if_behind(up);
 }
@@ -521,7 +475,7 @@ on_evicted(int rc, uint64_t freed, void *arg)
 	if (!upload_came_back(up))
 		return;
 	if (rc != 0 || freed == 0)
-		up->evictions = EVICT_TRIES; /* nothing more to give way */
+		upload_evict_no_more(up);
 	reserve(up);
 }
 
@@ -562,7 +516,7 @@ reserve(struct upload *up)
 	if (rc == 0) {
 		expect(up);
 		receive(up);
-	} else if (may_evict(up, rc)) {
+	} else if (upload_may_evict(up, rc)) {
 		up->waiting++;
 		spool_make_room(px->spool, need, on_evicted, up);
 	} else {

@@ -1,7 +1,7 @@
 /*
  * upload_private.h - what the files of an upload share: upload.c, upload_form.c
- * (files in a form), upload_name.c (names that wait), admission.c (what is
- * refused by the head alone)
+ * (files in a form), upload_name.c (names that wait), upload_room.c (room, or
+ * others give way), admission.c (what is refused by the head alone)
  */
 #ifndef UPLOAD_PRIVATE_H
 #define UPLOAD_PRIVATE_H
@@ -88,6 +88,15 @@ void upload_name_last(struct upload *up, void (*then)(struct upload *up));
 /* It was kept: those that it replaces go. */
 void upload_name_accepted(struct upload *up, const struct spool_item *it);
 void upload_name_release(struct upload *up);
+
+#define ROOM_EACH (1 << 20) /* ask again after so many octets */
+/* The spool said rc: may others give way (once more)? */
+bool upload_may_evict(struct upload *up, int rc);
+/* There is nothing left that could. */
+void upload_evict_no_more(struct upload *up);
+/* Is there room for the next octets of a body of unknown length? Refused if
+ * not; or up->evicting until there is. */
+void upload_ask_room(struct upload *up);
 
 /* Parts of a form as files; arg is the upload. */
 extern const struct form_events upload_form_events;
