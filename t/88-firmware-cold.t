@@ -192,7 +192,8 @@ $site->proxy->stop;
 rename "$site->{dir}/state/cache", "$site->{dir}/state/aside" or die;
 spit("$site->{dir}/state/cache", 'a file');
 $site->agent->start;
-like($site->agent->new_log, qr/no firmware until this is mended/, 'told once');
+ok(wait_for(sub { $site->agent->new_log =~ /no firmware until this is mended/ }),
+    'told once');
 unlink "$site->{dir}/state/cache";
 rename "$site->{dir}/state/aside", "$site->{dir}/state/cache" or die;
 ok(wait_for(sub { $site->agent->new_log =~ /octets in the cache/ }), 'and mended');
