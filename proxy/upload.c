@@ -422,7 +422,8 @@ on_data(struct http_request *rq, const char *p, size_t n, void *arg)
 			    "send multipart/form-data as RFC 7578 says, or "
 			    "the file itself by PUT");
 	}
-	if (!up->refused && !up->evicting && up->size == UINT64_MAX &&
+	if (!up->refused && !up->evicting &&
+	    (up->size == UINT64_MAX || up->form != NULL) &&
 	    up->received - up->asked >= ROOM_EACH) {
 		up->asked = up->received;
 		upload_ask_room(up);

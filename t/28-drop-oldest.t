@@ -50,6 +50,32 @@ ok(wait_for(sub { status($box, 'after', 1) == 201 }, 5),
 	'and the next one is taken');
 ok($box->proxy->stop, 'the proxy stops');
 
+# ---- forms that come together hold no more than there is -------------------------
+{
+	my $forms = Edgehaul->gateway(signer => 'http://127.0.0.1:9',
+		token => 't', conf => { %conf, spool => { %{ $conf{spool} },
+			max_size => '16 MB', when_full => 'refuse' } });
+	$forms->proxy->start;
+	my @c = map { Edgehaul::Raw->new($forms->lan) } 1 .. 6;
+	my $end = "\r\n--b--\r\n";
+	my $file = "--b\r\nContent-Disposition: form-data; filename=a\r\n\r\n"
+	    . 'f' x (6 * $mb);
+	for (@c) { # each fits, all of them do not
+		$_->send("POST /upload/f/ HTTP/1.1\r\nHost: x\r\nContent-Type: "
+			. 'multipart/form-data; boundary=b' . "\r\nContent-Length: "
+			. length("$file$end") . "\r\n\r\n" . substr $file, 0, 100);
+	}
+	select undef, undef, undef, 0.3; # all have begun
+	$_->send(substr $file, 100) for @c;
+	$_->send($end) for @c;
+	my %got;
+	$got{ ($_->response // {})->{status} // 0 }++ for @c;
+	is(join(' ', sort keys %got), '201 507', 'some are taken, others not');
+	cmp_ok($forms->status->{spool}{waiting_bytes}, '<=', 16 * $mb,
+		'and max_size holds');
+	ok($forms->proxy->stop, 'the proxy stops');
+}
+
 # ---- a full disk, not a full spool ------------------------------------------------
 SKIP: {
 	need_root(9);
