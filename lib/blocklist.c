@@ -18,8 +18,8 @@
 #include "log.h"
 #include "xalloc.h"
 
-#define SIZE_MAX_OCTETS (1 << 20)
-#define TEXTS_MAX 100000
+#define SIZE_MAX_OCTETS (4 << 20) /* as an answer of the signer */
+#define TEXTS_MAX 200000
 
 struct blocklist {
 	char *path;

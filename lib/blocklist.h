@@ -23,7 +23,7 @@ void blocklist_free(struct blocklist *bl);
  * failure is logged. Takes texts; of several only the last need be written.
  */
 void blocklist_save(struct blocklist *bl, cJSON *texts);
-/* The array in the file, bounded to 1 MB and 100,000 texts; an empty one if
+/* The array in the file, bounded to 4 MiB and 200,000 texts; an empty one if
  * there is no file, NULL if it is not readable (logged). Reads a small file: at
  * start, or just after it was written. */
 cJSON *blocklist_load(const struct blocklist *bl);
