@@ -90,7 +90,8 @@ check_space(struct spool *sp, uint64_t size, const char **why_out,
 	coming = sp->written - coming + incoming_to_write(sp->in);
 	used = st.waiting_bytes + st.quarantined_bytes +
 	    (st.waiting + st.quarantined) * PER_FILE + pending;
-	*lack_out = (struct spool_lack){ .held = used };
+	*lack_out = (struct spool_lack){ .held = used - st.quarantined_bytes -
+		    st.quarantined * PER_FILE };
 	slack = with_hysteresis(sp, sp->opt.max_size);
 	limit = sp->opt.max_size - sp->opt.max_size / HYSTERESIS;
 	if (used + slack + size + PER_FILE > sp->opt.max_size) {

@@ -95,8 +95,7 @@ bool upload_may_evict(struct upload *up, int rc);
 /* There is nothing left that could. */
 void upload_evict_no_more(struct upload *up);
 /* Is there room for the next octets of what was not reserved (a form, a body of
- * unknown length)? Refused if
- * not; or up->evicting until there is. */
+ * unknown length)? Refused if not; or up->evicting until there is. */
 void upload_ask_room(struct upload *up);
 
 /* Parts of a form as files; arg is the upload. */
