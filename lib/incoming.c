@@ -242,7 +242,6 @@ incoming_new(struct event_base *base, const struct layout *l,
 	assert(in->sha256 != NULL);
 	in->next_seq = opt->next_seq;
 	in->next_temp = 1;
-	in->repeat = repeat_new();
 	TAILQ_INIT(&in->work);
 	TAILQ_INIT(&in->finished);
 	TAILQ_INIT(&in->fresh);
@@ -286,7 +285,6 @@ incoming_free(struct incoming *in)
 	event_free(in->wake);
 	close(in->efd);
 	folders_free(in->folders);
-	repeat_free(in->repeat);
 	EVP_MD_free((EVP_MD *)in->sha256);
 	pthread_mutex_destroy(&in->mutex);
 	for (unsigned i = 0; i < in->opt.committers; i++)

@@ -17,6 +17,7 @@
 struct event_base;
 struct incoming;
 struct layout;
+struct repeat;
 
 struct incoming_options {
 	unsigned committers;
@@ -31,6 +32,7 @@ struct incoming_options {
 	void *arg;
 	atomic_bool *read_only; /* set when the disk said EROFS */
 	atomic_ullong *written; /* octets written are added here */
+	struct repeat *repeat;  /* borrowed */
 	void (*on_behind)(bool behind, void *arg); /* as in spool_options */
 	void *behind_arg;
 };

@@ -247,7 +247,7 @@ check_digests(struct spool_upload *u)
 		!checksum_fits(u->sums)))
 		return -EBADMSG;
 	if (u->repeat_window_ms <= 0 ||
-	    !repeat_find(in->repeat, u->item->device, u->item->name,
+	    !repeat_find(in->opt.repeat, u->item->device, u->item->name,
 		u->item->sha256, clock_ms() - u->repeat_window_ms, &seq))
 		return 0;
 	layout_id(in->l->epoch, seq, u->item->id);
@@ -282,10 +282,10 @@ commit(struct spool_upload *u, struct pieces *ps)
 		rc = folders_publish(u->in->folders, u->item->seq,
 		    u->in->l->incoming, temp, u->fd, u->in->opt.sync_single);
 	}
-	number_settle(u->in, f, u->item, rc);
-	if (rc == 0)
-		repeat_add(u->in->repeat, u->item->device, u->item->name,
+	if (rc == 0) /* before its row can come, and so go */
+		repeat_add(u->in->opt.repeat, u->item->device, u->item->name,
 		    u->item->sha256, clock_ms(), u->item->seq);
+	number_settle(u->in, f, u->item, rc);
 	return rc;
 }
 

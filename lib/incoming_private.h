@@ -86,7 +86,6 @@ struct incoming {
 	struct incoming_options opt;
 	const EVP_MD *sha256;
 	struct folders *folders;
-	struct repeat *repeat;
 	struct event *wake;
 	int efd;
 	uint64_t reserved;          /* the loop's */

@@ -101,3 +101,15 @@ repeat_add(struct repeat *r, const char *device, const char *name,
 	oldest->seq = seq;
 	pthread_mutex_unlock(&r->mutex);
 }
+
+void
+repeat_forget(struct repeat *r, uint64_t seq)
+{
+	struct entry *e = &r->sets[0][0];
+
+	pthread_mutex_lock(&r->mutex);
+	for (size_t i = 0; i < SETS * WAYS; i++)
+		if (e[i].seq == seq)
+			e[i].seq = 0;
+	pthread_mutex_unlock(&r->mutex);
+}

@@ -17,6 +17,9 @@ void repeat_free(struct repeat *r);
 /* Was this device, name and content made durable since then? */
 bool repeat_find(struct repeat *r, const char *device, const char *name,
     const uint8_t sha256[32], int64_t since_ms, uint64_t *seq_out);
+/* That one is neither waiting nor delivered any more: what is sent again is
+ * new. */
+void repeat_forget(struct repeat *r, uint64_t seq);
 void repeat_add(struct repeat *r, const char *device, const char *name,
     const uint8_t sha256[32], int64_t now_ms, uint64_t seq);
 

@@ -29,6 +29,7 @@
 
 #include "clock.h"
 #include "log.h"
+#include "repeat.h"
 #include "spool_internal.h"
 #include "xalloc.h"
 
@@ -373,6 +374,7 @@ open_writer(struct spool *sp)
 		.arg = sp,
 		.read_only = &sp->read_only,
 		.written = &sp->written,
+		.repeat = sp->repeat,
 		.on_behind = sp->opt.on_behind,
 		.behind_arg = sp->opt.behind_arg };
 	int rc = recover_empty_incoming(&sp->l);
@@ -402,6 +404,7 @@ spool_open(struct event_base *base, const char *dir, enum spool_role role,
 	sp->share_files = opt->share_files;
 	sp->next_due = -1;
 	sp->names = spool_names_new();
+	sp->repeat = repeat_new();
 	pthread_mutex_init(&sp->mutex, NULL);
 	STAILQ_INIT(&sp->unindexed);
 	sp->retry = evtimer_new(base, on_retry, sp);
@@ -411,6 +414,7 @@ spool_open(struct event_base *base, const char *dir, enum spool_role role,
 	if (rc != 0) {
 		event_free(sp->retry);
 		spool_names_free(sp->names);
+		repeat_free(sp->repeat);
 		pthread_mutex_destroy(&sp->mutex);
 		free(sp);
 		return rc;
@@ -453,6 +457,7 @@ spool_close(struct spool *sp)
 	event_free(sp->retry);
 	spool_forget_devices(sp);
 	spool_names_free(sp->names);
+	repeat_free(sp->repeat);
 	layout_close(&sp->l);
 	pthread_mutex_destroy(&sp->mutex);
 	free(sp->status);

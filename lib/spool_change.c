@@ -20,6 +20,7 @@
 #include "index_ends.h"
 #include "json.h"
 #include "log.h"
+#include "repeat.h"
 #include "spool_internal.h"
 #include "url.h"
 #include "xalloc.h"

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "log.h"
+#include "repeat.h"
 #include "spool_internal.h"
 #include "xalloc.h"
 
@@ -103,6 +104,7 @@ settle_evict(struct index_job *j)
 	for (size_t i = 0; j->rc == 0 && i < e->n; i++) {
 		const struct spool_item *it = &e->gone[i];
 
+		repeat_forget(sp->repeat, it->seq);
 		spool_unlink_item(e->sp, it);
 		log_warn("id=%s %s: %s dev=%s bytes=%llu", it->id,
 		    e->max_age_ms != 0 ? "expired" : "evicted", reason(e),

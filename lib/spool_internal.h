@@ -51,6 +51,7 @@ struct spool {
 	bool full;     /* the loop's: hysteresis of spool_reserve() */
 	char why[128];
 	/* written by the index thread */
+	struct repeat *repeat;      /* uploads of late */
 	atomic_ullong written;      /* octets, since the start, and that ... */
 	atomic_ullong disk_written; /* ... at the last look at the disk */
 	atomic_ullong disk_free, disk_total, inodes_free, index_used,

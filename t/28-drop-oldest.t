@@ -50,6 +50,24 @@ ok(wait_for(sub { status($box, 'after', 1) == 201 }, 5),
 	'and the next one is taken');
 ok($box->proxy->stop, 'the proxy stops');
 
+# ---- what has gone is no repeat -----------------------------------------------------
+{
+	my $again = Edgehaul->gateway(signer => 'http://127.0.0.1:9',
+		token => 't', conf => { %conf, spool => { %{ $conf{spool} },
+			max_size => '16 MB', repeat_window => '1 h' } });
+	$again->proxy->start;
+	my $first = $again->put('/upload/f/a.jpg', 'precious');
+	is($again->put('/upload/f/a.jpg', 'precious')->{status}, 200, 'a repeat');
+	status($again, "r-$_", 4) for 1 .. 5;
+	ok(wait_for(sub { $again->ledger->{evicted} > 0 }), 'the oldest went');
+	my $r = $again->put('/upload/f/a.jpg', 'precious');
+	is($r->{status}, 201, 'the same is new again');
+	ok(wait_for(sub { grep { $_->{id} eq $r->{json}{id} } $again->queue_ls }),
+		'and waits');
+	is($again->unbalanced, '', 'the ledger balances');
+	ok($again->proxy->stop, 'the proxy stops');
+}
+
 # ---- forms that come together hold no more than there is -------------------------
 {
 	my $forms = Edgehaul->gateway(signer => 'http://127.0.0.1:9',
