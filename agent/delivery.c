@@ -16,9 +16,7 @@
  */
 #include "delivery.h"
 
-#include <assert.h>
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,8 +25,6 @@
 #include "agent.h"
 #include "body.h"
 #include "clock.h"
-#include "json.h"
-#include "log.h"
 #include "scheduler.h"
 #include "signer_client.h"
 #include "transfer.h"
@@ -96,58 +92,6 @@ delivery_free(struct delivery *d)
 		event_free(d->again);
 	spool_item_fini(&d->it);
 	free(d);
-}
-
-/* ---- what is kept of an upload in parts ---------------------------------- */
-
-char *
-delivery_kept_text(const struct delivery *d)
-{
-	cJSON *o = cJSON_CreateObject();
-	char *s;
-
-	json_add_text(o, "step", d->step);
-	json_add_int(o, "part", d->part);
-	json_add_int(o, "parts", d->parts);
-	if (d->kept != NULL)
-		cJSON_AddItemToObject(
-		    o, "kept", cJSON_Duplicate(d->kept, true));
-	s = json_line(o);
-	cJSON_Delete(o);
-	return s;
-}
-
-void
-delivery_forget_parts(struct delivery *d)
-{
-	d->step[0] = '\0';
-	d->part = d->parts = 0;
-	cJSON_Delete(d->kept);
-	d->kept = NULL;
-	body_hash_free(d->hash);
-	d->hash = NULL;
-}
-
-void
-delivery_kept_parse(struct delivery *d)
-{
-	const char *s = d->it.kept, *step;
-	int64_t part, parts;
-	cJSON *o;
-
-	if (s == NULL || *s == '\0')
-		return;
-	o = json_parse(s, strlen(s), strlen(s), NULL);
-	step = json_string(o, "step");
-	if (step != NULL && strlen(step) < sizeof(d->step) &&
-	    json_int(o, "parts", 1, RECIPE_PARTS_MAX, &parts) == 0 &&
-	    json_int(o, "part", 0, parts, &part) == 0) {
-		strcpy(d->step, step);
-		d->part = part;
-		d->parts = parts;
-		d->kept = cJSON_DetachItemFromObjectCaseSensitive(o, "kept");
-	}
-	cJSON_Delete(o);
 }
 
 /* ---- on to another recipe ------------------------------------------------ */
@@ -313,35 +257,6 @@ refused(struct delivery *d, const struct xfer_result *r, const char *code)
 	act(d, what, r, why);
 }
 
-/* The name of a value that is missing, or NULL. */
-static const char *
-keep_values(struct delivery *d, const struct recipe_request *rq,
-    const struct xfer_result *r)
-{
-	char value[RECIPE_VALUE_MAX];
-
-	for (size_t i = 0; i < rq->keep_n; i++) {
-		const struct recipe_keep *k = &rq->keep[i];
-		const char *v = NULL;
-
-		if (k->text != NULL)
-			v = k->text;
-		else if (k->header != NULL)
-			v = xfer_header(r->xfer, k->header);
-		else if (answer_text(r->body, r->body_n, k->tag, value,
-			     sizeof(value)) == 0)
-			v = value;
-		if (v == NULL || strlen(v) >= RECIPE_VALUE_MAX ||
-		    !json_utf8(v, strlen(v)))
-			return k->name;
-		if (d->kept == NULL)
-			d->kept = cJSON_CreateObject();
-		cJSON_DeleteItemFromObjectCaseSensitive(d->kept, k->name);
-		json_add_text(d->kept, k->name, v);
-	}
-	return NULL;
-}
-
 static void
 verdict(struct delivery *d)
 {
@@ -393,7 +308,7 @@ succeeded(struct delivery *d, const struct xfer_result *r)
 		    "store answered before it had all octets");
 		return;
 	}
-	missing = keep_values(d, rq, r);
+	missing = delivery_keep(d, rq, r);
 	if (missing != NULL) {
 		snprintf(why, sizeof(why), "store's answer %d lacks its %s",
 		    r->status, missing);

@@ -24,6 +24,7 @@
 struct agent;
 struct event;
 struct lane;
+struct xfer_result;
 
 enum delivery_state {
 	DELIVERY_READY,  /* in the window, not touched in the spool */
@@ -125,6 +126,9 @@ void delivery_begin_anew(struct delivery *d, const char *why);
 void delivery_offer_original(struct delivery *d);
 /* After a rebuild: true if the original is to be looked for instead. */
 bool delivery_original_instead(struct delivery *d);
+/* Keep what an answer tells; the name of a value that it lacks, or NULL. */
+const char *delivery_keep(struct delivery *d, const struct recipe_request *rq,
+    const struct xfer_result *r);
 /* The text kept in the spool of an upload in parts, and back. */
 char *delivery_kept_text(const struct delivery *d);
 void delivery_kept_parse(struct delivery *d);

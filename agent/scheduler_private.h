@@ -1,5 +1,5 @@
 /*
- * scheduler_private.h - what scheduler.c and fill.c share
+ * scheduler_private.h - what scheduler.c, ahead.c and fill.c share
  */
 #ifndef SCHEDULER_PRIVATE_H
 #define SCHEDULER_PRIVATE_H
@@ -19,13 +19,16 @@ struct event;
 /* So many uploads are asked of the spool at a time, at first. */
 #define FILL_PAGE 256
 
+/* So many are marked in one transaction, which may take long. */
+#define OFFER_MAX 256
+
 TAILQ_HEAD(deliveries, delivery);
 
 /* A transaction that marks uploads as `sending`. */
 struct offer {
 	struct scheduler *s;
 	size_t n;
-	uint64_t seqs[SIGN_MAX];
+	uint64_t seqs[OFFER_MAX];
 };
 
 struct scheduler {
@@ -59,5 +62,8 @@ struct scheduler {
 	bool told;   /* that there are too many storages */
 	bool passed; /* some of a storage with many at hand */
 };
+
+/* ahead.c: mark some of those in the window, or done with by workers. */
+void scheduler_offer(struct scheduler *s);
 
 #endif

@@ -37,7 +37,7 @@ struct storage {
 	uint64_t delivered, delivered_bytes, failed; /* since the start */
 	char error[256];                             /* "" while all is well */
 	bool filling;    /* more of it are to be marked */
-	unsigned lately; /* delivered in AHEAD_MS of scheduler.c */
+	unsigned lately; /* delivered in AHEAD_MS of ahead.c */
 	uint64_t lately_from;
 	int64_t lately_ms;
 	int64_t sought_ms;  /* when one to probe with was last looked for */

@@ -1,12 +1,12 @@
 /*
- * transfer.c - HTTP exchanges by libcurl on the event loop
+ * transfer.c - one HTTP exchange by libcurl: its options, bodies and end
  *
- * libcurl says what to watch, libevent says when (multi_socket). on_socket and
- * the timer call curl_multi_socket_action(), then reap(), which alone ends
- * transfers. Every address is looked at before it is connected to
- * (open_socket), so that no name leads into the site unless that is allowed.
+ * Every address is looked at before it is connected to (open_socket), so that
+ * no name leads into the site unless that is allowed. A handle may have served
+ * another exchange before (transfer_loop.c): what is not set here is as libcurl
+ * has it.
  */
-#include "transfer.h"
+#include "transfer_private.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -26,143 +26,7 @@
 #define LEAST_RATE 50 /* octets per second of a whole body */
 #define UPLOAD_BUFFER_MIN (16L * 1024)
 #define UPLOAD_BUFFER_MAX (128L * 1024)
-#define SPARE 16
 #define ANSWER_BUFFER (16L * 1024)
-
-struct xfers {
-	CURLM *multi;
-	struct event_base *base;
-	struct event *timer;
-	CURL *spare[SPARE]; /* handles to use again; none while all rests */
-	unsigned spare_n, live;
-};
-
-struct xfer {
-	struct xfers *x;
-	CURL *easy;
-	struct curl_slist *headers;
-	xfer_fn fn;
-	void *arg;
-	struct xfer_source source;
-	struct xfer_sink sink;
-	bool headed; /* sink.head() was called */
-	char *text;
-	size_t text_n, text_at;
-	char *body;
-	size_t body_n, body_size, body_max;
-	char *refused; /* address that may not be connected to */
-	bool too_long, allow_private, paused;
-	struct event *broken; /* the sink refused within xfer_resume() */
-	char error[CURL_ERROR_SIZE];
-};
-
-static void reap(struct xfers *x);
-
-/* ---- sockets and time ---------------------------------------------------- */
-
-static void
-on_socket(evutil_socket_t fd, short what, void *arg)
-{
-	struct xfers *x = arg;
-	int running,
-	    mask = (what & EV_READ ? CURL_CSELECT_IN : 0) |
-	    (what & EV_WRITE ? CURL_CSELECT_OUT : 0);
-
-	curl_multi_socket_action(x->multi, fd, mask, &running);
-	reap(x);
-}
-
-static void
-on_timer(evutil_socket_t fd, short what, void *arg)
-{
-	struct xfers *x = arg;
-	int running;
-
-	curl_multi_socket_action(x->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-	reap(x);
-}
-
-/* CURLMOPT_SOCKETFUNCTION: one persistent event per socket, owned here. */
-static int
-want_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *priv)
-{
-	struct xfers *x = arg;
-	struct event *ev = NULL;
-	short mask = (short)(EV_PERSIST | (what & CURL_POLL_IN ? EV_READ : 0) |
-	    (what & CURL_POLL_OUT ? EV_WRITE : 0));
-
-	if (priv != NULL)
-		event_free(priv);
-	if (what != CURL_POLL_REMOVE)
-		ev = event_new(x->base, fd, mask, on_socket, x);
-	curl_multi_assign(x->multi, fd, ev);
-	if (what == CURL_POLL_REMOVE)
-		return 0;
-	return ev != NULL ? event_add(ev, NULL) : -1;
-}
-
-/* CURLMOPT_TIMERFUNCTION */
-static int
-want_timer(CURLM *multi, long ms, void *arg)
-{
-	struct xfers *x = arg;
-	struct timeval tv = { ms / 1000, (ms % 1000) * 1000 };
-
-	return ms < 0 ? event_del(x->timer) : event_add(x->timer, &tv);
-}
-
-int
-xfers_global_init(const char **why)
-{
-	const curl_version_info_data *v;
-
-	if (curl_global_init(CURL_GLOBAL_DEFAULT) != 0) {
-		*why = "libcurl cannot be initialised";
-		return -ENOMEM;
-	}
-	v = curl_version_info(CURLVERSION_NOW);
-	if ((v->features & CURL_VERSION_ASYNCHDNS) == 0 ||
-	    (v->features & CURL_VERSION_SSL) == 0) {
-		*why = "libcurl lacks TLS or asynchronous DNS";
-		return -ENOTSUP;
-	}
-	return 0;
-}
-
-void
-xfers_global_fini(void)
-{
-	curl_global_cleanup();
-}
-
-struct xfers *
-xfers_new(struct event_base *base, unsigned keep)
-{
-	struct xfers *x = xcalloc(1, sizeof(*x));
-
-	x->base = base;
-	x->timer = evtimer_new(base, on_timer, x);
-	x->multi = curl_multi_init();
-	if (x->multi == NULL || x->timer == NULL)
-		abort(); /* out of memory, as in xalloc.c */
-	curl_multi_setopt(x->multi, CURLMOPT_SOCKETFUNCTION, want_socket);
-	curl_multi_setopt(x->multi, CURLMOPT_SOCKETDATA, x);
-	curl_multi_setopt(x->multi, CURLMOPT_TIMERFUNCTION, want_timer);
-	curl_multi_setopt(x->multi, CURLMOPT_TIMERDATA, x);
-	curl_multi_setopt(x->multi, CURLMOPT_MAXCONNECTS, (long)keep);
-	curl_multi_setopt(x->multi, CURLMOPT_PIPELINING, CURLPIPE_NOTHING);
-	return x;
-}
-
-void
-xfers_free(struct xfers *x)
-{
-	if (x == NULL)
-		return;
-	curl_multi_cleanup(x->multi);
-	event_free(x->timer);
-	free(x);
-}
 
 /* ---- callbacks of one transfer ------------------------------------------- */
 
@@ -270,36 +134,10 @@ on_write(char *p, size_t size, size_t n, void *arg)
 
 /* ---- the end of a transfer ----------------------------------------------- */
 
-/* A handle to use, with nothing set. */
-static CURL *
-handle_take(struct xfers *x)
-{
-	CURL *e = x->spare_n > 0 ? x->spare[--x->spare_n] : curl_easy_init();
-
-	if (e == NULL)
-		abort(); /* out of memory, as in xalloc.c */
-	x->live++;
-	return e;
-}
-
-static void
-handle_back(struct xfers *x, CURL *e)
-{
-	curl_multi_remove_handle(x->multi, e);
-	if (--x->live > 0 && x->spare_n < SPARE) {
-		curl_easy_reset(e);
-		x->spare[x->spare_n++] = e;
-		return;
-	}
-	curl_easy_cleanup(e);
-	while (x->live == 0 && x->spare_n > 0)
-		curl_easy_cleanup(x->spare[--x->spare_n]);
-}
-
 static void
 xfer_free(struct xfer *t)
 {
-	handle_back(t->x, t->easy);
+	xfers_handle_back(t->x, t->easy);
 	if (t->broken != NULL)
 		event_free(t->broken);
 	curl_slist_free_all(t->headers);
@@ -375,7 +213,7 @@ to_errno(CURLcode code)
 	}
 }
 
-static void
+void
 xfer_end(struct xfer *t, CURLcode code)
 {
 	struct xfer_result r = { .rc = to_errno(code), .xfer = t };
@@ -409,23 +247,6 @@ xfer_end(struct xfer *t, CURLcode code)
 	t->source.read = NULL;
 	t->fn(&r, t->arg);
 	xfer_free(t);
-}
-
-static void
-reap(struct xfers *x)
-{
-	CURLMsg *m;
-	int left;
-
-	while ((m = curl_multi_info_read(x->multi, &left)) != NULL) {
-		CURLcode code = m->data.result;
-		struct xfer *t;
-
-		if (m->msg != CURLMSG_DONE)
-			continue;
-		curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &t);
-		xfer_end(t, code);
-	}
 }
 
 /* ---- the start ----------------------------------------------------------- */
@@ -587,7 +408,7 @@ xfer_start(
 	t->body_max = rq->answer_max;
 	if (rq->sink != NULL)
 		t->sink = *rq->sink;
-	t->easy = handle_take(x);
+	t->easy = xfers_handle(x);
 	curl_easy_setopt(t->easy, CURLOPT_URL, rq->uri);
 	set_manners(t, rq);
 	set_tls(t->easy, rq);

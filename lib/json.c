@@ -56,14 +56,28 @@ utf8_len(const unsigned char *s, size_t n)
 	return len;
 }
 
+static bool
+is_ascii8(const unsigned char *p)
+{
+	uint64_t eight;
+
+	memcpy(&eight, p, sizeof(eight));
+	return (eight & 0x8080808080808080) == 0;
+}
+
 bool
 json_utf8(const char *s, size_t n)
 {
 	const unsigned char *p = (const unsigned char *)s, *end = p + n;
 
 	while (p < end) {
-		size_t len = utf8_len(p, (size_t)(end - p));
+		size_t len;
 
+		while (end - p >= 8 && is_ascii8(p))
+			p += 8;
+		if (p == end)
+			break;
+		len = utf8_len(p, (size_t)(end - p));
 		if (len == 0)
 			return false;
 		p += len;
@@ -283,9 +297,12 @@ static bool
 has_twice(const cJSON *o)
 {
 	size_t n = (size_t)cJSON_GetArraySize(o), i = 0;
-	const cJSON **v = xcalloc(n + 1, sizeof(const cJSON *)), *c;
+	const cJSON **v, *c;
 	bool twice = false;
 
+	if (n < 2)
+		return false;
+	v = xcalloc(n, sizeof(const cJSON *));
 	cJSON_ArrayForEach(c, o) v[i++] = c;
 	qsort(v, n, sizeof(const cJSON *), by_key);
 	for (i = 1; i < n && !twice; i++)
