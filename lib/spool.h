@@ -263,12 +263,11 @@ void spool_evict(
     struct spool *sp, uint64_t seq, const char *why, spool_fn fn, void *arg);
 /*
  * Evict the oldest that are not being sent, so that an upload of size octets
- * has room, with some to spare; at most 256 of them. freed: how many octets
- * that was; 0: nothing lacks, or all that waits would not be enough, and then
- * none of it goes.
+ * has room, with some to spare; at most 256 of them, and none for room that
+ * is being made already. 0: try whether there is room now, and ask again if
+ * not. -ENOSPC: all that waits would not be enough, and then none of it goes.
  */
-void spool_make_room(struct spool *sp, uint64_t size,
-    void (*fn)(int rc, uint64_t freed, void *arg), void *arg);
+void spool_make_room(struct spool *sp, uint64_t size, spool_fn fn, void *arg);
 
 /* End as expired what waits for longer than max_age_ms, by clocks that can be
  * trusted; at most 256 at once, never what is being sent. Call it now and then.

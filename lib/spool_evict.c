@@ -8,6 +8,7 @@
  */
 #include "spool.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,7 +27,8 @@ struct evict_job {
 	int64_t max_age_ms; /* expire what is older; 0: evict */
 	struct spool_item gone[MANY];
 	size_t n;
-	void (*fn)(int rc, uint64_t freed, void *arg);
+	int rc; /* known before it runs */
+	spool_fn fn;
 	void *arg;
 	struct index_txn *t;
 };
@@ -122,9 +124,15 @@ static void
 on_evicted(struct index_job *j)
 {
 	struct evict_job *e = (struct evict_job *)j;
+	bool asked = e->octets > 0 || e->files > 0;
 
+	e->sp->leaving_octets -= e->octets;
+	e->sp->leaving_files -= e->files;
 	if (e->fn != NULL)
-		e->fn(j->rc, e->freed, e->arg);
+		e->fn(j->rc != 0             ? j->rc
+			: asked && e->n == 0 ? -ENOSPC
+					     : e->rc,
+		    e->arg);
 	forget(e);
 	free(e);
 }
@@ -204,9 +212,14 @@ run_nothing(struct index_txn *t, struct index_job *j)
 	return 0;
 }
 
+static uint64_t
+less(uint64_t a, uint64_t b)
+{
+	return a > b ? a - b : 0;
+}
+
 void
-spool_make_room(struct spool *sp, uint64_t size,
-    void (*fn)(int rc, uint64_t freed, void *arg), void *arg)
+spool_make_room(struct spool *sp, uint64_t size, spool_fn fn, void *arg)
 {
 	struct evict_job *e = job_new(sp);
 	struct spool_lack lack;
@@ -214,12 +227,17 @@ spool_make_room(struct spool *sp, uint64_t size,
 
 	spool_lacks(sp, size, &lack);
 	index_snapshot(sp->ix, &st);
-	if ((lack.octets == 0 && lack.files == 0) || lack.octets > lack.held ||
-	    lack.files > st.waiting)
+	if (lack.octets > lack.held || lack.files > st.waiting) {
+		e->rc = -ENOSPC;
+	} else { /* what goes for others already is not to go twice */
+		e->octets = less(lack.octets, sp->leaving_octets);
+		e->files = less(lack.files, sp->leaving_files);
+	}
+	if (e->octets == 0 && e->files == 0)
 		e->job = (struct index_job){ .run = run_nothing,
 			.done = on_evicted };
-	e->octets = lack.octets;
-	e->files = lack.files;
+	sp->leaving_octets += e->octets;
+	sp->leaving_files += e->files;
 	e->fn = fn;
 	e->arg = arg;
 	index_submit(sp->ix, &e->job);

@@ -49,6 +49,9 @@ struct spool {
 	bool closing;
 	bool stopping; /* the index thread's: it has asked for the end */
 	bool full;     /* the loop's: hysteresis of spool_reserve() */
+	uint64_t leaving_octets,
+	    leaving_files; /* the loop's: asked to go by
+			      spool_make_room(), still there */
 	char why[128];
 	/* written by the index thread */
 	struct repeat *repeat;      /* uploads of late */

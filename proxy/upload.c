@@ -41,7 +41,6 @@
 #include "upload_private.h"
 #include "xalloc.h"
 
-#define EVICT_TRIES 64 /* of at most 256 uploads each */
 #define NUDGE_S 1
 
 static void
@@ -368,10 +367,10 @@ on_nudge(evutil_socket_t fd, short what, void *arg)
 	struct upload *up = arg;
 	struct timeval tv = { NUDGE_S, 0 };
 
-	if (up->rq == NULL || up->behind == 0 || up->evicting)
+	if (up->rq == NULL || up->behind == 0)
 		return;
 	event_add(up->nudge, &tv);
-	if (spool_bears_more(up->px->spool))
+	if (!up->evicting && spool_bears_more(up->px->spool))
 		http_request_resume(up->rq);
 }
 
@@ -469,13 +468,13 @@ on_lost(struct http_request *rq, void *arg)
 static void reserve(struct upload *up);
 
 static void
-on_evicted(int rc, uint64_t freed, void *arg)
+on_evicted(int rc, void *arg)
 {
 	struct upload *up = arg;
 
 	if (!upload_came_back(up))
 		return;
-	if (rc != 0 || freed == 0)
+	if (rc != 0)
 		upload_evict_no_more(up);
 	reserve(up);
 }

@@ -13,7 +13,7 @@
 #include "http_server.h"
 #include "proxy.h"
 
-#define EVICT_TRIES 64 /* of at most 256 uploads each */
+#define EVICT_TRIES 256 /* of at most 256 uploads each */
 
 bool
 upload_may_evict(struct upload *up, int rc)
@@ -30,14 +30,14 @@ upload_evict_no_more(struct upload *up)
 }
 
 static void
-on_more_room(int rc, uint64_t freed, void *arg)
+on_more_room(int rc, void *arg)
 {
 	struct upload *up = arg;
 
 	if (!upload_came_back(up) || up->refused)
 		return;
 	up->evicting = false;
-	if (rc != 0 || freed == 0)
+	if (rc != 0)
 		upload_evict_no_more(up);
 	upload_ask_room(up);
 	if (!up->evicting && !up->refused && up->behind == 0)
