@@ -56,9 +56,9 @@ void incoming_abort(struct spool_upload *u);
 struct spool_item incoming_item_copy(const struct spool_item *from);
 
 /* Octets that uploads in hand have reserved (declared size, or what came). */
+uint64_t incoming_reserved(const struct incoming *in);
 /* Of these, octets that are not on the disk yet. */
 uint64_t incoming_to_write(const struct incoming *in);
-uint64_t incoming_reserved(const struct incoming *in);
 /* Uploads begun and not yet freed. */
 unsigned incoming_live(struct incoming *in);
 /* Uploads whose rows are not told yet: how many, and for how long, in ms, the

@@ -179,8 +179,11 @@ recover_empty_incoming(const struct layout *l)
 	}
 	while ((e = readdir(d)) != NULL)
 		if (e->d_name[0] != '.' &&
-		    unlinkat(l->incoming, e->d_name, 0) != 0)
-			rc = not_ours(l, "incoming", e->d_name);
+		    unlinkat(l->incoming, e->d_name, 0) != 0) {
+			int other = not_ours(l, "incoming", e->d_name);
+
+			rc = other != 0 ? other : rc;
+		}
 	closedir(d);
 	return rc;
 }

@@ -163,18 +163,17 @@ void spool_unlink_later(struct spool *sp, const struct spool_item *it);
 /* Index thread, row committed as quarantined: its file follows if there is
  * room for it. */
 void spool_move_to_quarantine(struct spool *sp, const struct spool_item *it);
-/* Index thread: would so many octets more eat into the reserve that is kept for
- * taking rows out? */
 /* What is missing for an upload of size octets, and some more, so that room is
  * not made for each anew; zeroes: nothing is. */
 struct spool_lack {
 	uint64_t octets, files;
-	uint64_t
-	    held; /* octets that wait or come, all of which may go in time */
+	uint64_t held; /* octets that wait or come: may go in time */
 };
 void spool_lacks(struct spool *sp, uint64_t size, struct spool_lack *lack_out);
 /* On the index thread: look how much of the disk is free. */
 void spool_measure_disk(struct spool *sp);
+/* Index thread: would so many octets more eat into the reserve that is kept for
+ * taking rows out? */
 bool spool_index_tight(const struct spool *sp, uint64_t more);
 /* An item whose file is damaged: to quarantine, unless it is being sent (who
  * sends finds out) or there already: -EBUSY. */
