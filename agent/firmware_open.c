@@ -61,14 +61,22 @@ run_restore(void *arg)
 struct untrusted {
 	struct firmware *f;
 	char product[65], channel[65];
+	char *signature;
 };
 
+/* Only what was judged: one that came meanwhile is signed by a key of now. */
 static void
 run_untrusted(void *arg)
 {
 	struct untrusted *u = arg;
+	struct cache *c = u->f->cache;
+	struct cache_manifest m;
 
-	cache_manifest_remove(u->f->cache, u->product, u->channel);
+	if (cache_manifest_get(c, u->product, u->channel, &m) != 0)
+		return;
+	if (strcmp(m.signature, u->signature) == 0)
+		cache_manifest_remove(c, u->product, u->channel);
+	cache_manifest_free(&m);
 }
 
 static void
@@ -77,6 +85,7 @@ ran_untrusted(void *arg)
 	struct untrusted *u = arg;
 
 	firmware_tell(u->f, "manifest %s %s", u->product, u->channel);
+	free(u->signature);
 	free(u);
 }
 
@@ -89,6 +98,7 @@ distrust(struct firmware *f, const struct cache_manifest *m)
 	u->f = f;
 	strcpy(u->product, m->product);
 	strcpy(u->channel, m->channel);
+	u->signature = xstrdup(m->signature);
 	pool_run(f->pool, run_untrusted, ran_untrusted, u);
 }
 
