@@ -88,9 +88,9 @@ add_status(struct store_txn *t, const struct api_call *c, const char *name,
 
 	if (rc == 0)
 		cJSON_AddItemToObject(shown, "status", status);
-	else if (rc == -ENOENT)
-		add_untested(shown, name);
-	return rc == -ENOENT ? 0 : rc;
+	else if (rc == -ENOENT || rc == -EBADMSG)
+		add_untested(shown, name); /* a damaged row tells nothing */
+	return rc == -ENOENT || rc == -EBADMSG ? 0 : rc;
 }
 
 struct list {

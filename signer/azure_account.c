@@ -60,7 +60,6 @@ check_authority(struct storage *s, struct problem *p)
 static void
 check_client(struct storage *s, struct azure_account *x, struct problem *p)
 {
-
 	if (s->text[ST_ENDPOINT] == NULL ||
 	    endpoint_parse(s->text[ST_ENDPOINT], &x->endpoint) != 0) {
 		problem_field(p, "/endpoint",
