@@ -280,20 +280,21 @@ age_page(struct store_txn *t, void *arg)
 }
 
 int
-running_age(struct store *s, int64_t before_s, uint64_t *n_out)
+running_age(
+    struct store *s, int64_t before_s, const atomic_bool *stop, uint64_t *n_out)
 {
 	struct ageing a = { .before_s = before_s };
 	int rc = store_view(s, list_tenants, &a);
 
 	*n_out = 0;
-	for (size_t i = 0; rc == 0 && i < a.n; i++) {
+	for (size_t i = 0; rc == 0 && i < a.n && !*stop; i++) {
 		a.tenant = a.tenants[i];
 		a.after[0] = '\0';
 		do {
 			rc = store_update(s, age_page, &a);
 			*n_out += rc == 0 ? a.gone : 0;
 			strcpy(a.after, a.last);
-		} while (rc == 0 && a.more);
+		} while (rc == 0 && a.more && !*stop);
 	}
 	forget(&a);
 	return rc;

@@ -8,6 +8,7 @@
 #ifndef RUNNING_H
 #define RUNNING_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <cjson/cJSON.h>
@@ -39,8 +40,9 @@ int running_delete_tenant(struct store_txn *t, const char *tenant);
 
 /*
  * Delete the rows of all tenants that were told last before before_s, a page a
- * transaction. On a thread; *n_out: how many.
+ * transaction, until *stop. On a thread; *n_out: how many.
  */
-int running_age(struct store *s, int64_t before_s, uint64_t *n_out);
+int running_age(struct store *s, int64_t before_s, const atomic_bool *stop,
+    uint64_t *n_out);
 
 #endif

@@ -4,6 +4,7 @@
 #ifndef SIGNER_H
 #define SIGNER_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -48,7 +49,7 @@ struct signer {
 	struct watch *watch;                /* for what is going to end */
 	_Atomic int64_t certificate_ends_s; /* its own; 0: it has none */
 	struct event *tidy;
-	bool stopping;
+	atomic_bool stopping; /* threads look at it, too */
 };
 
 /* In a transaction at the start, arg the signer: note its key in a new state,

@@ -132,7 +132,8 @@ age_devices(const struct signer *sg)
 
 	if (keep_ms == CONF_NONE)
 		return;
-	rc = running_age(sg->store, (clock_wall_ms() - keep_ms) / 1000, &n);
+	rc = running_age(
+	    sg->store, (clock_wall_ms() - keep_ms) / 1000, &sg->stopping, &n);
 	if (n > 0)
 		log_info("devices=%" PRIu64 " were not heard of for "
 			 "devices_keep: what they run is forgotten",

@@ -547,6 +547,7 @@ test_running_age(void **state)
 	struct store *s = store_of(state);
 	struct row tenant = { KIND_TENANT, "acme", "", "{}" };
 	struct row uncounted = { KIND_RUNNING, "acme", "0/d", "{}" };
+	atomic_bool stop = true;
 	uint64_t n;
 
 	assert_int_equal(store_update(s, put_row, &tenant), 0);
@@ -555,10 +556,13 @@ test_running_age(void **state)
 	expect_told(s, (struct telling){ "b", NEW, 0, 1500, 9999 }, 1500, 0);
 	expect_told(s, (struct telling){ "a", NEW, 100, 200, 9999 }, 100, 0);
 	expect_told(s, (struct telling){ "c", NEW, 0, 1, 3001 }, 0, 1);
-	assert_int_equal(running_age(s, BETWEEN, &n), 0);
+	assert_int_equal(running_age(s, BETWEEN, &stop, &n), 0);
+	assert_int_equal(n, 0); /* the signer is to end */
+	stop = false;
+	assert_int_equal(running_age(s, BETWEEN, &stop, &n), 0);
 	assert_int_equal(n, 1401); /* the one without a time, too */
 	expect_told(s, (struct telling){ "c", NEW, 0, 9, 1603 }, 3, 6);
-	assert_int_equal(running_age(s, BETWEEN, &n), 0);
+	assert_int_equal(running_age(s, BETWEEN, &stop, &n), 0);
 	assert_int_equal(n, 0);
 }
 
