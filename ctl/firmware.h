@@ -128,6 +128,12 @@ int manifest_try(struct publisher *p, edit_fn edit, void *arg);
 /* The release of the version in o; NULL. */
 cJSON *manifest_release(const struct publisher *p, cJSON *manifest);
 
+/* ---- firmware_edit.c ----------------------------------------------------- */
+
+bool has_text(const cJSON *list, const char *s);
+/* The name of a file of the release that is revoked, or NULL. */
+const char *revoked_file(const cJSON *r, const cJSON *revoked);
+
 /* ---- firmware_key.c ------------------------------------------------------ */
 
 int key_load(struct publisher *p);

@@ -37,7 +37,7 @@ set_bool(cJSON *o, const char *name, bool v)
 	cJSON_AddBoolToObject(o, name, v);
 }
 
-static bool
+bool
 has_text(const cJSON *list, const char *s)
 {
 	const cJSON *e;
@@ -50,8 +50,7 @@ has_text(const cJSON *list, const char *s)
 	return false;
 }
 
-/* The name of a file of the release that is revoked, or NULL. */
-static const char *
+const char *
 revoked_file(const cJSON *r, const cJSON *revoked)
 {
 	const cJSON *files = cJSON_GetObjectItemCaseSensitive(r, "files");

@@ -271,20 +271,76 @@ is_passed_through(const cJSON *list, const char *version)
 	return false;
 }
 
-/* The oldest release that nothing needs, or NULL. */
+static int64_t
+seq_of(const cJSON *r)
+{
+	int64_t seq = 0;
+
+	json_int(r, "seq", 1, INT64_MAX / 2048, &seq);
+	return seq;
+}
+
+/* May all devices of that hardware (NULL: any) have this release? */
+static bool
+is_for_all(const cJSON *r, const char *hw, const cJSON *revoked)
+{
+	const cJSON *list = cJSON_GetObjectItemCaseSensitive(r, "hw");
+	int64_t percent = 100;
+
+	json_int(r, "percent", 0, 100, &percent);
+	return percent == 100 && !json_bool(r, "halted", false) &&
+	    revoked_file(r, revoked) == NULL &&
+	    (list == NULL || (hw != NULL && has_text(list, hw)));
+}
+
+static bool
+is_followed(const cJSON *manifest, int64_t seq, const char *hw)
+{
+	const cJSON *list =
+	    cJSON_GetObjectItemCaseSensitive(manifest, "releases");
+	const cJSON *revoked =
+	    cJSON_GetObjectItemCaseSensitive(manifest, "revoked");
+	const cJSON *e;
+
+	cJSON_ArrayForEach(e, list)
+	{
+		if (seq_of(e) > seq && is_for_all(e, hw, revoked))
+			return true;
+	}
+	return false;
+}
+
+/* Has each of its hardwares a newer one? Else its devices would have none. */
+static bool
+is_superseded(const cJSON *manifest, const cJSON *r)
+{
+	const cJSON *list = cJSON_GetObjectItemCaseSensitive(r, "hw"), *v;
+	int64_t seq = seq_of(r);
+
+	if (list == NULL)
+		return is_followed(manifest, seq, NULL);
+	cJSON_ArrayForEach(v, list)
+	{
+		if (!is_followed(manifest, seq, cJSON_GetStringValue(v)))
+			return false;
+	}
+	return true;
+}
+
+/* The oldest release that others need not pass through, or NULL. */
 static cJSON *
-oldest(cJSON *list, int64_t below)
+oldest(const cJSON *manifest, cJSON *list, int64_t below, bool superseded)
 {
 	cJSON *e, *found = NULL;
-	int64_t seq;
 
 	cJSON_ArrayForEach(e, list)
 	{
 		const char *version = json_string(e, "version");
+		int64_t seq = seq_of(e);
 
-		if (version == NULL ||
-		    json_int(e, "seq", 1, INT64_MAX / 2048, &seq) != 0 ||
-		    seq >= below || is_passed_through(list, version))
+		if (version == NULL || seq == 0 || seq >= below ||
+		    is_passed_through(list, version) ||
+		    (superseded && !is_superseded(manifest, e)))
 			continue;
 		below = seq;
 		found = e;
@@ -313,7 +369,12 @@ make_room(const struct publisher *p, cJSON *manifest, int64_t seq)
 	cJSON *list = cJSON_GetObjectItemCaseSensitive(manifest, "releases");
 	cJSON *e;
 
-	while (is_full(manifest, list) && (e = oldest(list, seq)) != NULL) {
+	while (is_full(manifest, list)) {
+		e = oldest(manifest, list, seq, true);
+		if (e == NULL)
+			e = oldest(manifest, list, seq, false);
+		if (e == NULL)
+			return; /* the signer tells */
 		complain("%s %s is not in the manifest any more, which has "
 			 "room for no more",
 		    p->o.product, json_string(e, "version"));

@@ -17,7 +17,7 @@ $s->storage('default', type => 'FILE');
 my $by_hand = Edgehaul::Publisher->new($s, token => $token);
 my $p = Edgehaul::Workstation->new(url => $s->url, token => $token,
 	key => $by_hand->key);
-my @hw = map { sprintf 'hardware-%02d-%s', $_, 'x' x 50 } 1 .. 64;
+my @hw = map { sprintf 'hardware-%02d-%s', $_, 'x' x 50 } 1 .. 63;
 sub call {
 	my ($method, $path, $json) = @_;
 	my $r = $s->rest($method, "/v1/firmware/cam-x$path", token => $token,
@@ -25,16 +25,17 @@ sub call {
 	die "$method $path: $r->{status} $r->{content}\n" if !$r->{success};
 	return $r->{json};
 }
-call('PUT', '', { hw => \@hw, publicKeys => [$by_hand->public] });
+call('PUT', '', { hw => [@hw, 'rare'], publicKeys => [$by_hand->public] });
 
 # Releases of 32 files with long names, until there is room for none more.
 my $image = $by_hand->image('x', 10);
 my ($n, $size, @releases) = (0, 0);
 while (1) {
 	my $v = '1.' . $n++ . '.0';
+	my @for = $n == 2 ? 'rare' : @hw; # the only one that it ever has
 	my @files = map { { %{ $image->{file} },
 		name => sprintf '%03d-%s.bin', $_, 'n' x 115 } } 1 .. 32;
-	my $r = { version => $v, seq => $n, hw => \@hw, $n == 3
+	my $r = { version => $v, seq => $n, hw => \@for, $n == 3
 		? (min_from => '1.0.0') : (), files => [map { { name => $_->{name},
 		size => $_->{size}, sha256 => $_->{sha256}, slices => {
 			size => 262144, sha256 => $_->{slicesSha256} } } } @files] };
@@ -46,7 +47,7 @@ while (1) {
 		spit("$dir/$_->{name}", $image->{bytes});
 		spit("$dir/$_->{name}.slices", $image->{list});
 	}
-	call('POST', '/stable/releases', { version => $v, hw => \@hw,
+	call('POST', '/stable/releases', { version => $v, hw => \@for,
 		files => \@files, $n == 3 ? (minFrom => '1.0.0') : () });
 	push @releases, $r;
 	if ($n == 1) { # what devices pass through has to be published
@@ -75,8 +76,9 @@ my @left = map { json_decode($_)->{version} } split /\n/, $out;
 is_deeply([grep { /^2/ } @left], [grep { /^2/ } '2.0.0', '2.1.0'], 'the new ones are there')
     or diag("@left");
 ok((grep { $_ eq '1.0.0' } @left), 'and what others have to pass through');
-ok(!(grep { $_ eq '1.1.0' } @left), 'not the oldest of the others');
-($rc, $out, my $err) = $p->run('publish', @cam, '--version', '1.1.0',
+ok((grep { $_ eq '1.1.0' } @left), 'and the newest of a hardware');
+ok(!(grep { $_ eq '1.2.0' } @left), 'not the oldest of the others');
+($rc, $out, my $err) = $p->run('publish', @cam, '--version', '1.2.0',
 	'--hw', $hw[0], $image_file);
 is($rc, 65, 'whose version is never used again');
 finish;
