@@ -287,6 +287,15 @@ spool_move_to_quarantine(struct spool *sp, const struct spool_item *it)
 		log_warn("id=%s stays in item/: %s", it->id, strerror(errno));
 }
 
+/* Does it still wait, or was it delivered? */
+static bool
+is_kept(const struct change_job *c)
+{
+	return c->what == CHANGE_END ? c->how == SPOOL_DELIVERED
+				     : c->what != CHANGE_EVICT &&
+		c->what != CHANGE_QUARANTINE && c->what != CHANGE_DAMAGED;
+}
+
 static void
 settle_change(struct index_job *j)
 {
@@ -294,6 +303,8 @@ settle_change(struct index_job *j)
 
 	if (j->rc != 0 || !c->changed)
 		return;
+	if (!is_kept(c)) /* what is sent again is no repeat */
+		repeat_forget(c->sp->repeat, c->seq);
 	if (c->what == CHANGE_END)
 		spool_unlink_later(c->sp, &c->was);
 	else if (c->what == CHANGE_EVICT) /* somebody needs the room */

@@ -96,6 +96,16 @@ $c->send('2');
 is($c->response->{status}, 201, 'settings change while another comes');
 ok(wait_for(sub { my @r = grep { $_->{name} eq 'r' } $box->queue_ls;
 	@r == 1 && $r[0]{sha256} eq sha256_hex('v2') }), 'which replaces it');
+# What was replaced is not there: sent again, within repeat_window, it is new.
+reconfigure(spool => { on_same_name => 'replace-waiting',
+	repeat_window => '1 h' });
+sub waits { my $body = shift;
+	wait_for(sub { my @r = grep { $_->{name} eq 'turn' } $box->queue_ls;
+		@r == 1 && $r[0]{sha256} eq sha256_hex($body) }) }
+for my $body (qw(night day night)) {
+	is($box->put('/upload/c/turn', $body)->{status}, 201, "$body: taken");
+	ok(waits($body), 'and waits');
+}
 is($box->unbalanced, '', 'the ledger balances');
 ok($box->proxy->stop, 'the proxy stops cleanly');
 finish;
