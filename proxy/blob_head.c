@@ -4,6 +4,7 @@
 #include "blob_head.h"
 
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,11 +47,14 @@ void
 blob_fields(struct http_request *rq, const uint8_t sha256[32], const char *etag,
     const char *md5)
 {
+	static const char named[] = "/firmware/b/";
 	char *b64 = base64_encode(sha256, 32), text[80];
+	bool fixed =
+	    strncmp(http_request_path(rq), named, sizeof(named) - 1) == 0;
 
 	http_reply_header(rq, "ETag", etag);
-	http_reply_header(
-	    rq, "Cache-Control", "public, max-age=31536000, immutable");
+	http_reply_header(rq, "Cache-Control",
+	    fixed ? "public, max-age=31536000, immutable" : "no-store");
 	http_reply_header(rq, "Accept-Ranges", "bytes");
 	snprintf(text, sizeof(text), "sha-256=:%s:", b64);
 	http_reply_header(rq, "Repr-Digest", text);

@@ -1,7 +1,9 @@
 /*
  * blob_head.h - what answers about a blob say of it
  *
- * The URL names the content, so all of it is known from the signed manifest.
+ * The URL names the content, so all of it is known from the signed manifest,
+ * and may be kept for ever. One that does not, as that of a check which is
+ * answered with the file, may not be kept at all.
  */
 #ifndef BLOB_HEAD_H
 #define BLOB_HEAD_H

@@ -122,6 +122,8 @@ sub republish {
 	is($r->{status}, 200, 'ESP8266: the file itself');
 	ok($r->{body} eq $f->{content}, 'its bytes');
 	is($r->{headers}{'x-md5'}, $f->{md5}, 'x-MD5');
+	is($r->{headers}{'cache-control'}, 'no-store',
+		'for this device now, not for ever');
 	is($r->{headers}{'content-length'}, $f->{size}, 'the length');
 	ok(!defined $r->{headers}{location}, 'no redirect');
 	is($esp->('x-ESP8266-version' => '9.0.0')->{status}, 304, 'no update: 304');

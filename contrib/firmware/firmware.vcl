@@ -26,8 +26,9 @@ sub vcl_recv {
 	unset req.http.Accept-Encoding;
 	set req.url = regsub(req.url, "\?.*$", "");
 	# PRODUCT/CHANNEL/manifest... or PRODUCT/CHANNEL/VERSION/NAME and nothing
-	# else: no dot segments, no encoded ones (a plus may be), no listings
-	if (req.url !~ "^(/([A-Za-z0-9_+-]|%2[Bb])([A-Za-z0-9._+-]|%2[Bb]){0,127}){3,4}$") {
+	# else: no dot segments, no encoded ones (a plus may be), no listings; the
+	# longest is a NAME of 128 with .slices
+	if (req.url !~ "^(/([A-Za-z0-9_+-]|%2[Bb])([A-Za-z0-9._+-]|%2[Bb]){0,134}){3,4}$") {
 		return (synth(404));
 	}
 	set req.url = "@PATH@" + regsuball(req.url, "%2[Bb]", "%2B");
