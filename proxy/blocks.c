@@ -6,7 +6,8 @@
  * blocked is blocked itself, for as long as the name is. These are kept in a
  * file of ours, so that a restart does not let a blocked device in under
  * another name, and others push them out of the table last: what one sends
- * under many names or addresses lets nobody in.
+ * under many names or addresses lets nobody in. Names are sorted: the cloud may
+ * block very many, and the loop looks for one at each request.
  */
 #include "blocks.h"
 
@@ -33,10 +34,18 @@ struct seen {
 	uint64_t at;             /* 0: free */
 };
 
+/* In order. */
+struct texts {
+	char **v;
+	size_t n;
+};
+
 struct blocks {
 	char *names_path;
 	struct blocklist *names_file, *addresses_file;
 	cJSON *names;
+	struct texts sorted; /* of names, whose they are */
+	struct texts cut;    /* of the long ones, as much as is remembered */
 	struct timespec mtime;
 	uint64_t clock;
 	bool unsaved;
@@ -71,25 +80,56 @@ cut_name(const char *device, char out[DEVICE_MAX])
 	out[n] = '\0';
 }
 
-/* device: as remembered. */
-static bool
-is_blocked(const cJSON *names, const char *device)
+static int
+by_text(const void *a, const void *b)
 {
-	size_t n = strlen(device);
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static bool
+among(const struct texts *t, const char *text)
+{
+	return t->n > 0 &&
+	    bsearch(&text, t->v, t->n, sizeof(*t->v), by_text) != NULL;
+}
+
+static void
+forget_sorted(struct blocks *b)
+{
+	for (size_t i = 0; i < b->cut.n; i++)
+		free(b->cut.v[i]);
+	free(b->cut.v);
+	free(b->sorted.v);
+	b->cut = b->sorted = (struct texts){ 0 };
+}
+
+static void
+sort_names(struct blocks *b)
+{
+	size_t n = (size_t)cJSON_GetArraySize(b->names);
+	struct texts *all = &b->sorted, *cut = &b->cut;
 	char name[DEVICE_MAX];
 	const cJSON *e;
 
-	cJSON_ArrayForEach(e, names)
+	forget_sorted(b);
+	all->v = xcalloc(n + 1, sizeof(*all->v));
+	cut->v = xcalloc(n + 1, sizeof(*cut->v));
+	cJSON_ArrayForEach(e, b->names)
 	{
-		if (strcmp(e->valuestring, device) == 0)
-			return true;
-		if (strncmp(e->valuestring, device, n) != 0)
-			continue;
-		cut_name(e->valuestring, name); /* a long one */
-		if (strcmp(name, device) == 0)
-			return true;
+		all->v[all->n++] = e->valuestring;
+		cut_name(e->valuestring, name);
+		if (strcmp(name, e->valuestring) != 0)
+			cut->v[cut->n++] = xstrdup(name);
 	}
-	return false;
+	qsort(all->v, all->n, sizeof(*all->v), by_text);
+	qsort(cut->v, cut->n, sizeof(*cut->v), by_text);
+}
+
+/* device: as remembered. */
+static bool
+is_blocked(const struct blocks *b, const char *device)
+{
+	return among(&b->sorted, device) || among(&b->cut, device);
 }
 
 static void
@@ -189,6 +229,7 @@ blocks_free(struct blocks *b)
 {
 	if (b == NULL)
 		return;
+	forget_sorted(b);
 	cJSON_Delete(b->names);
 	free(b->names_path);
 	blocklist_free(b->names_file);
@@ -204,7 +245,7 @@ follow_names(struct blocks *b)
 {
 	for (int i = 0; i < SEEN; i++) {
 		struct seen *s = &b->seen[i];
-		bool now = s->at != 0 && is_blocked(b->names, s->device);
+		bool now = s->at != 0 && is_blocked(b, s->device);
 
 		if (now != s->blocked)
 			b->unsaved = true;
@@ -223,6 +264,7 @@ blocks_set(struct blocks *b, cJSON *names)
 	}
 	cJSON_Delete(b->names);
 	b->names = names;
+	sort_names(b);
 	log_info("blocked devices=%d", cJSON_GetArraySize(names));
 	follow_names(b);
 	return true;
@@ -258,7 +300,7 @@ bool
 blocks_has(
     const struct blocks *b, const char *device, const char *address, bool known)
 {
-	return blocklist_has(b->names, device) ||
+	return among(&b->sorted, device) ||
 	    (!known && address_blocked(b, address));
 }
 
@@ -266,7 +308,7 @@ bool
 blocks_refuse(
     struct blocks *b, const char *device, const char *address, bool known)
 {
-	bool named = blocklist_has(b->names, device);
+	bool named = among(&b->sorted, device);
 
 	if (!named && blocks_has(b, device, address, known))
 		return true; /* for what it did under another name */
