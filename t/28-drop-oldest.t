@@ -48,6 +48,19 @@ is(chunked('/upload/f/huge', 'h' x (70 * $mb))->{status}, 507,
 	'what would not fit into an empty spool is refused');
 ok(wait_for(sub { status($box, 'after', 1) == 201 }, 5),
 	'and the next one is taken');
+{
+	# many that come at once take together what they need
+	status($box, "again-$_", 1) for 1 .. 80;
+	my $before = $box->ledger->{evicted};
+	my @c = map { Edgehaul::Raw->new($box->lan) } 1 .. 40;
+	$c[$_]->send("PUT /upload/f/m$_ HTTP/1.1\r\nHost: x\r\n"
+		. "Content-Length: 200000\r\n\r\n" . 'm' x 200_000) for 0 .. 39;
+	is(scalar(grep { ($_->response // {})->{status} == 201 } @c), 40,
+		'40 at once into a full spool: all are taken');
+	my $gone = $box->ledger->{evicted} - $before;
+	cmp_ok($gone, '<=', 16, 'for as many as are needed'); # 8 MB
+	is($box->unbalanced, '', 'the ledger balances');
+}
 ok($box->proxy->stop, 'the proxy stops');
 
 # ---- what has gone is no repeat -----------------------------------------------------
