@@ -344,6 +344,9 @@ set_tls(CURL *e, const struct xfer_request *rq)
 	} else if (rq->ca_file != NULL) {
 		curl_easy_setopt(e, CURLOPT_CAINFO, rq->ca_file);
 		curl_easy_setopt(e, CURLOPT_CAPATH, NULL);
+		/* Sessions of a handle that is used again are taken up without
+		 * looking at the file, which may have been replaced. */
+		curl_easy_setopt(e, CURLOPT_SSL_SESSIONID_CACHE, 0L);
 	}
 }
 
