@@ -5,6 +5,10 @@
  * damage is found and repaired while the WAN is there, not when a device needs
  * the slice and the WAN is down. Slices that are in memory are passed over:
  * their octets on the disk would not be read.
+ *
+ * What must stay true: nothing that is read here counts as what was compared
+ * before. So the slice is good no more when its turn comes, and no other is
+ * read ahead with it.
  */
 #include "shelf_private.h"
 
@@ -72,14 +76,12 @@ compare(struct scrub *s, struct cache *cache, int fd, const uint8_t *list)
 		cache_slices_clear(cache, b->sha256, s->slice, 1);
 }
 
+/* Which one is it? */
 static void
-run_scrub(void *arg)
+run_choose(void *arg)
 {
 	struct scrub *s = arg;
 	struct cache *cache = *s->shelf->cache;
-	uint8_t *list = NULL;
-	size_t n;
-	int fd;
 
 	if (cache == NULL || cache_each_blob(cache, on_blob, s) != 0 ||
 	    !s->found) {
@@ -92,9 +94,19 @@ run_scrub(void *arg)
 	}
 	while (s->slice < s->row.slices && !bit_get(s->row.bitmap, s->slice))
 		s->slice++;
-	if (s->slice == s->row.slices)
-		return;
-	fd = cache_blob_open_file(cache, s->sha256, false);
+}
+
+static void
+run_scrub(void *arg)
+{
+	struct scrub *s = arg;
+	struct cache *cache = *s->shelf->cache;
+	uint8_t *list = NULL;
+	size_t n;
+	int fd = cache_blob_open_file(cache, s->sha256, false);
+
+	if (fd >= 0)
+		posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
 	if (fd >= 0 && cache_list_get(cache, s->sha256, &list, &n) == 0 &&
 	    n == 32 * s->row.slices)
 		compare(s, cache, fd, list);
@@ -132,6 +144,24 @@ on_scrubbed(void *arg)
 	free(s);
 }
 
+static void
+on_chosen(void *arg)
+{
+	struct scrub *s = arg;
+	struct shelf *shelf = s->shelf;
+	struct blob *b;
+
+	if (s->end || s->slice == s->row.slices) {
+		on_scrubbed(s);
+		return;
+	}
+	LIST_FOREACH(b, &shelf->buckets[s->sha256[0] % BLOBS_BUCKETS], link)
+	if (b->good != NULL && s->slice < b->slices &&
+	    memcmp(b->sha256, s->sha256, 32) == 0)
+		bit_set(b->good, s->slice, false);
+	pool_run(shelf->disk, run_scrub, on_scrubbed, s);
+}
+
 void
 shelf_scrub(struct shelf *shelf)
 {
@@ -144,5 +174,5 @@ shelf_scrub(struct shelf *shelf)
 	memcpy(s->sha256, shelf->scrub.sha256, 32);
 	s->slice = shelf->scrub.slice;
 	shelf->scrub.running = true;
-	pool_run(shelf->disk, run_scrub, on_scrubbed, s);
+	pool_run(shelf->disk, run_choose, on_chosen, s);
 }

@@ -298,6 +298,47 @@ test_many(void **state)
 			device_end(&d[i][k]);
 }
 
+/* Does its first octet leave from the file? */
+static bool
+from_file(struct world *w)
+{
+	struct device d;
+	bool file;
+
+	device_begin(w, &d, "10.0.0.9", 0, 1);
+	file = d.last == SHELF_FILE;
+	device_end(&d);
+	return file;
+}
+
+/* A slice that the scrub is about to read is compared anew before it leaves:
+ * what the scrub brings into memory was not compared. */
+static void
+test_scrub(void **state)
+{
+	struct world *w = *state;
+	int64_t until = clock_ms() + WAIT_MS;
+	struct device d;
+	bool was, again;
+
+	w->over = true;
+	pthread_join(w->toucher, NULL);
+	turn(w, 50); /* it is written no more */
+	device_begin(w, &d, "10.0.0.5", 0, 1);
+	do /* without a tick: the first one scrubs the first slice */
+		turn(w, 10);
+	while (!from_file(w) && clock_ms() < until);
+	was = from_file(w);
+	shelf_tick(w->shelf, clock_ms());
+	do
+		turn(w, 10);
+	while (!(again = !from_file(w)) && clock_ms() < until);
+	device_end(&d);
+	assert_int_equal(pthread_create(&w->toucher, NULL, touch_it, w), 0);
+	assert_true(was);
+	assert_true(again);
+}
+
 int
 main(void)
 {
@@ -306,6 +347,7 @@ main(void)
 		TEST(test_share),
 		TEST(test_one_each),
 		TEST(test_many),
+		TEST(test_scrub),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
