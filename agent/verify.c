@@ -31,7 +31,8 @@ verify_digest_fits(
 
 	while (isspace((unsigned char)*text))
 		text++;
-	if (text[0] == 'W' && text[1] == '/')
+	/* A weak tag; base64 may begin so as well. */
+	if (strncmp(text, "W/\"", 3) == 0)
 		text += 2;
 	if (*text == '"')
 		text++;

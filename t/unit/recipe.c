@@ -486,6 +486,7 @@ static void
 test_digests(void **state)
 {
 	static const uint8_t d[4] = { 0xde, 0xad, 0xbe, 0xef };
+	static const uint8_t w[4] = { 0x5b, 0xf0, 0, 0 };
 
 	assert_true(verify_digest_fits("deadbeef", false, d, 4));
 	assert_true(verify_digest_fits("\"DEADBEEF\"", false, d, 4));
@@ -497,6 +498,10 @@ test_digests(void **state)
 	assert_false(verify_digest_fits("", false, d, 4));
 	assert_false(verify_digest_fits("3q2+7w=", true, d, 4));
 	assert_false(verify_digest_fits("3q2+7x==", true, d, 4));
+	/* not a weak tag, though it begins like one */
+	assert_true(verify_digest_fits("W/AAAA==", true, w, 4));
+	assert_true(verify_digest_fits("W/\"W/AAAA==\"", true, w, 4));
+	assert_false(verify_digest_fits("AAAA==", true, w, 4));
 }
 
 int
