@@ -202,6 +202,7 @@ for my $lost (0, 1) {
 	    renameat fallocate write)], 4, sub {
 		my ($call, $n) = @_;
 		$gw->proxy->start if !$gw->proxy->running;
+		empty_spool() if $full && $load->accepted > 60;
 		$load->begin(1, 4)->end;
 		$gw->proxy->kill9;
 		system 'rm', '-rf', $gw->spool . '/index' if $lost;
