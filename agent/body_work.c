@@ -16,6 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "read_at.h"
 #include "spool.h"
 #include "xalloc.h"
 
@@ -76,25 +77,6 @@ open_file(struct body *b)
 	return b->other ? -EIO : spool_open_body(b->pool->sp, &b->it, &b->fd);
 }
 
-static int
-read_full(int fd, char *p, size_t n, uint64_t at)
-{
-	while (n > 0) {
-		ssize_t got = pread(fd, p, n, (off_t)at);
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got < 0)
-			return -errno;
-		if (got == 0)
-			return -EBADMSG; /* shorter than it was */
-		p += got;
-		at += (uint64_t)got;
-		n -= (size_t)got;
-	}
-	return 0;
-}
-
 /* ---- by pieces ----------------------------------------------------------- */
 
 /* Back to the range's start, or to where hashing must begin. */
@@ -145,7 +127,7 @@ next_piece(struct body_work *w)
 
 	w->rc = open_file(b);
 	if (w->rc == 0)
-		w->rc = read_full(b->fd, data, n, b->at);
+		w->rc = read_at(b->fd, data, n, (off_t)b->at);
 	if (w->rc != 0) {
 		free(data);
 		return;
@@ -182,7 +164,7 @@ read_whole(struct body_work *w)
 		    xmalloc(w->piece.size > 0 ? w->piece.size : n + 1);
 	w->rc = open_file(b);
 	if (w->rc == 0)
-		w->rc = read_full(b->fd, w->piece.data, n, 0);
+		w->rc = read_at(b->fd, w->piece.data, n, 0);
 	if (b->fd >= 0 && !b->other) { /* a rewind opens it again */
 		close(b->fd);
 		b->fd = -1;

@@ -15,6 +15,7 @@
 
 #include "cache_private.h"
 #include "manifest.h"
+#include "read_at.h"
 #include "slices.h"
 #include "xalloc.h"
 
@@ -156,19 +157,10 @@ cache_slices_clear(
 static bool
 slice_fits(int fd, const uint8_t *list, uint64_t size, size_t i, char *buf)
 {
-	size_t n = slices_length(size, i), have = 0;
-	off_t at = (off_t)i * FIRMWARE_SLICE;
+	size_t n = slices_length(size, i);
 
-	while (have < n) {
-		ssize_t got = pread(fd, buf + have, n - have, at + (off_t)have);
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got <= 0)
-			return false;
-		have += (size_t)got;
-	}
-	return slices_fit(list, i, buf, n);
+	return read_at(fd, buf, n, (off_t)i * FIRMWARE_SLICE) == 0 &&
+	    slices_fit(list, i, buf, n);
 }
 
 /* Is there anything but a hole in slice i? */

@@ -13,6 +13,7 @@
 
 #include "crc32c.h"
 #include "json.h"
+#include "read_at.h"
 #include "xalloc.h"
 
 #define VERSION 1
@@ -168,26 +169,6 @@ footer_decode(const void *p, size_t n, uint64_t file_size, struct footer *f_out)
 	if (rc == 0)
 		*f_out = f;
 	return rc;
-}
-
-/* pread() until n octets are there. */
-static int
-read_at(int fd, void *buf, size_t n, off_t off)
-{
-	char *p = buf;
-
-	while (n > 0) {
-		ssize_t got = pread(fd, p, n, off);
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got <= 0)
-			return got < 0 ? -errno : -EBADMSG;
-		p += got;
-		off += got;
-		n -= (size_t)got;
-	}
-	return 0;
 }
 
 int

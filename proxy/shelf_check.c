@@ -27,6 +27,7 @@
 #include "cache.h"
 #include "log.h"
 #include "pool.h"
+#include "read_at.h"
 #include "slices.h"
 #include "text_hash.h"
 #include "xalloc.h"
@@ -165,32 +166,12 @@ check_for(struct shelf_reader *r)
 
 /* ---- on a thread --------------------------------------------------------- */
 
-/* The whole slice; -EIO if it is not all there. */
-static int
-read_slice(int fd, size_t slice, char *to, size_t n)
-{
-	off_t at = (off_t)slice * FIRMWARE_SLICE;
-
-	while (n > 0) {
-		ssize_t k = pread(fd, to, n, at);
-
-		if (k < 0 && errno == EINTR)
-			continue;
-		if (k <= 0)
-			return -EIO;
-		to += k;
-		at += k;
-		n -= (size_t)k;
-	}
-	return 0;
-}
-
 int
 check_slice(int fd, const uint8_t *list, size_t slice, char *data, size_t n)
 {
-	int rc = read_slice(fd, slice, data, n);
-
-	return rc == 0 && !slices_fit(list, slice, data, n) ? -EBADMSG : rc;
+	if (read_at(fd, data, n, (off_t)slice * FIRMWARE_SLICE) != 0)
+		return -EIO; /* also if it is not all there */
+	return slices_fit(list, slice, data, n) ? 0 : -EBADMSG;
 }
 
 static bool
